@@ -1,0 +1,237 @@
+"""Networks on polar descriptors, in plain Keras.
+
+Owns the layers and the assembly of a network from an `Architecture`. What is searched over belongs
+to `search_space`, the meaning of the outputs to `orientation`. Keras is imported inside functions:
+importing this module costs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Hyperparameters of a network on descriptors.
+
+    Parameters
+    ----------
+    width
+        Number of channels.
+    n_blocks
+        Number of residual blocks.
+    kernel_size
+        Width of the azimuthal convolutions.
+    dilation
+        "exponential": 1, 2, 4, 8, 16 bins in turn; "constant": 1 throughout.
+    azimuthal_stride
+        Azimuthal bins that the first layer joins to one position.
+    normalization
+        "none", "batch" or "layer".
+    squeeze_excitation
+        Scale channels by what the whole pattern holds (Hu et al. 2018, arXiv:1709.01507).
+    radial_mixing
+        "channels": each ring is a channel from the first layer on; "2d": a two-dimensional
+        convolution over radius and azimuth comes before.
+    dropout
+        Share of channels dropped before the head in training.
+    """
+
+    width: int = 96
+    n_blocks: int = 5
+    kernel_size: int = 3
+    dilation: str = "exponential"
+    azimuthal_stride: int = 4
+    normalization: str = "none"
+    squeeze_excitation: bool = False
+    radial_mixing: str = "channels"
+    dropout: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values for JSON."""
+        return asdict(self)
+
+
+@cache
+def circular_convolution_class() -> type:
+    """Return the Keras layer `CircularConv1D`, made and registered at the first call."""
+    import keras
+
+    @keras.saving.register_keras_serializable(package="pyxem_nas")
+    class CircularConv1D(keras.layers.Layer):
+        """Convolution along a closed axis: a shift of the input shifts the output.
+
+        Neighbours are gathered to channels and joined by one matrix product, which runs faster on a
+        CPU than a dilated convolution and needs no border.
+
+        Input (batch, positions, channels), output (batch, positions / strides, filters).
+        """
+
+        def __init__(
+            self, filters: int, kernel_size: int, *, dilation: int = 1, strides: int = 1, **kwargs
+        ):
+            super().__init__(**kwargs)
+            self.filters, self.kernel_size = int(filters), int(kernel_size)
+            self.dilation, self.strides = int(dilation), int(strides)
+            self.dense = keras.layers.Dense(self.filters, kernel_initializer="he_normal")
+
+        def build(self, input_shape):
+            self.dense.build((*input_shape[:-1], input_shape[-1] * self.kernel_size))
+            super().build(input_shape)
+
+        def call(self, inputs):
+            first = (self.kernel_size - 1) // 2
+            shifts = [(first - k) * self.dilation for k in range(self.kernel_size)]
+            taps = [keras.ops.roll(inputs, s, axis=1) if s else inputs for s in shifts]
+            if self.strides > 1:
+                taps = [tap[:, :: self.strides] for tap in taps]
+            return self.dense(keras.ops.concatenate(taps, axis=-1) if len(taps) > 1 else taps[0])
+
+        def compute_output_shape(self, input_shape):
+            return (input_shape[0], -(-input_shape[1] // self.strides), self.filters)
+
+        def get_config(self):
+            names = ("filters", "kernel_size", "dilation", "strides")
+            return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    return CircularConv1D
+
+
+def build_trunk(inputs: keras.KerasTensor, architecture: Architecture) -> keras.KerasTensor:
+    """Return features along azimuth, equivariant to turning the pattern.
+
+    Parameters
+    ----------
+    inputs
+        Descriptors, (batch, n_radial, n_azimuthal).
+    architecture
+        Hyperparameters.
+
+    Returns
+    -------
+    features
+        (batch, n_azimuthal / azimuthal_stride, width).
+    """
+    import keras
+
+    conv = circular_convolution_class()
+    a = architecture
+    x = keras.layers.Permute((2, 1))(inputs)
+    if a.radial_mixing == "2d":
+        x = _mix_radially(x)
+    x = conv(a.width, a.azimuthal_stride + 1, strides=a.azimuthal_stride)(x)
+    x = keras.layers.Activation("relu")(_normalize(x, a))
+    for k in range(a.n_blocks):
+        dilation = 2 ** (k % 5) if a.dilation == "exponential" else 1
+        y = conv(a.width, a.kernel_size, dilation=dilation)(x)
+        y = keras.layers.Activation("relu")(_normalize(y, a))
+        y = _normalize(keras.layers.Dense(a.width)(y), a)
+        if a.squeeze_excitation:
+            squeezed = keras.layers.GlobalAveragePooling1D(keepdims=True)(y)
+            squeezed = keras.layers.Dense(a.width // 4, activation="relu")(squeezed)
+            gate = keras.layers.Dense(a.width, activation="sigmoid")(squeezed)
+            y = keras.layers.Multiply()([y, gate])
+        x = keras.layers.Activation("relu")(keras.layers.Add()([x, y]))
+    return x
+
+
+def build_orientation_head(
+    features: keras.KerasTensor, n_inplane: int, n_directions: int, dropout: float = 0.0
+) -> keras.KerasTensor:
+    """Return the logits of all orientation cells, (batch, n_inplane * n_directions).
+
+    Raises
+    ------
+    ValueError
+        If `n_inplane` is no multiple of the number of azimuthal positions.
+    """
+    import keras
+
+    n_positions = features.shape[1]
+    if n_inplane % n_positions:
+        raise ValueError(
+            f"the number of in-plane bins, {n_inplane!r}, must be a multiple of the network's "
+            f"{n_positions!r} azimuthal positions; choose another azimuthal_stride"
+        )
+    if dropout:
+        features = keras.layers.SpatialDropout1D(dropout)(features)
+    logits = keras.layers.Dense(n_directions * (n_inplane // n_positions))(features)
+    return keras.layers.Flatten(name="cell_logits")(logits)
+
+
+def build_phase_head(
+    features: keras.KerasTensor, n_classes: int, dropout: float = 0.0
+) -> keras.KerasTensor:
+    """Return phase logits from features pooled over azimuth, (batch, n_classes)."""
+    import keras
+
+    pooled = keras.layers.Concatenate()(
+        [
+            keras.layers.GlobalAveragePooling1D()(features),
+            keras.layers.GlobalMaxPooling1D()(features),
+        ]
+    )
+    x = keras.layers.Dense(128, activation="relu")(pooled)
+    if dropout:
+        x = keras.layers.Dropout(dropout)(x)
+    return keras.layers.Dense(n_classes, name="phase_logits")(x)
+
+
+def build_euler_head(features: keras.KerasTensor) -> keras.KerasTensor:
+    """Return Bunge Euler angles in radians, (batch, 3): the founding paper's regression."""
+    import keras
+
+    x = keras.layers.Flatten()(features)
+    x = keras.layers.Dense(256, activation="relu")(x)
+    return keras.layers.Dense(3, name="euler_angles")(x)
+
+
+def build_orientation_network(
+    architecture: Architecture, descriptor_shape: tuple[int, int], n_inplane: int, n_directions: int
+) -> keras.Model:
+    """Return a network from descriptors to cell logits, in-plane bin by bin."""
+    import keras
+
+    inputs = keras.Input(descriptor_shape, name="descriptor")
+    features = build_trunk(inputs, architecture)
+    outputs = build_orientation_head(features, n_inplane, n_directions, architecture.dropout)
+    return keras.Model(inputs, outputs)
+
+
+def build_phase_network(
+    architecture: Architecture, descriptor_shape: tuple[int, int], n_classes: int
+) -> keras.Model:
+    """Return a network from descriptors to phase logits, invariant to turning the pattern."""
+    import keras
+
+    inputs = keras.Input(descriptor_shape, name="descriptor")
+    features = build_trunk(inputs, architecture)
+    return keras.Model(inputs, build_phase_head(features, n_classes, architecture.dropout))
+
+
+def _normalize(x: keras.KerasTensor, architecture: Architecture) -> keras.KerasTensor:
+    import keras
+
+    if architecture.normalization == "batch":
+        return keras.layers.BatchNormalization(momentum=0.95)(x)
+    if architecture.normalization == "layer":
+        return keras.layers.LayerNormalization()(x)
+    return x
+
+
+def _mix_radially(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Convolve over radius and azimuth; (batch, azimuth, radius) in and (.., channels) out."""
+    import keras
+
+    n_azimuthal, n_radial = x.shape[1:]
+    conv = circular_convolution_class()
+    # a ring sees its two neighbours; azimuthal neighbours join in the layers that follow
+    y = keras.layers.Reshape((n_azimuthal, n_radial, 1))(x)
+    y = keras.layers.Conv2D(6, (1, 5), padding="same", activation="relu")(y)
+    y = keras.layers.Reshape((n_azimuthal, n_radial * 6))(y)
+    return conv(2 * n_radial, 1)(y)

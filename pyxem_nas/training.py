@@ -1,0 +1,360 @@
+"""Training of networks on descriptors that are simulated as they are needed.
+
+Owns the streams of simulated batches and the training loop: schedule, checkpoints, resume and
+progress. Where an architecture comes from belongs to `search`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyxem_nas.camera import Randomization, simulate_descriptors
+from pyxem_nas.descriptors import DescriptorSpec
+from pyxem_nas.orientation import OrientationCells, random_quaternions
+from pyxem_nas.simulation import Acquisition, Reflections
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import keras
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DescriptorSource:
+    """Simulated descriptors with their orientations and phases, as many as one wants.
+
+    Parameters
+    ----------
+    reflections
+        Known phases first, then those that stand for "none of these".
+    n_known
+        Number of known phases; all others are class ``n_known``.
+    acquisition
+        Beam energy; the precession is drawn from `randomization`.
+    spec
+        The descriptor.
+    randomization
+        Ranges of specimen and camera.
+    """
+
+    reflections: Reflections = field(repr=False)
+    n_known: int
+    acquisition: Acquisition
+    spec: DescriptorSpec = field(default_factory=DescriptorSpec)
+    randomization: Randomization = field(default_factory=Randomization)
+
+    def simulate(
+        self, n: int, rng: np.random.Generator, *, phase_id: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Simulate n descriptors.
+
+        Parameters
+        ----------
+        n
+            Their number.
+        rng
+            Source of all that is random.
+        phase_id
+            The one phase wanted; None draws all known phases and "none of these" alike.
+
+        Returns
+        -------
+        descriptors
+            Shape (n, n_radial, n_azimuthal), float32.
+        classes
+            Phase of each, shape (n,), ``n_known`` for none of these.
+        quaternions
+            Orientation of each, shape (n, 4).
+        """
+        quaternions = random_quaternions(2 * n, rng).reshape(n, 2, 4)
+        parameters = self.randomization.draw(n, rng)
+        if phase_id is not None:
+            classes = np.full(n, phase_id)
+            phases = np.stack([classes, classes], axis=1)
+        else:
+            classes = rng.integers(0, self.n_known + 1, n)
+            phases = self._draw_phases(classes, parameters, rng)
+        descriptors = simulate_descriptors(
+            self.reflections,
+            phases,
+            quaternions,
+            parameters,
+            self.spec,
+            rng,
+            wavelength=self.acquisition.wavelength,
+        )
+        return descriptors, classes, quaternions[:, 0]
+
+    def _draw_phases(self, classes, parameters, rng) -> np.ndarray:
+        """Draw the two crystals of each pattern; none of these: foreign, amorphous or vacuum."""
+        n = len(classes)
+        other = rng.integers(0, self.n_known, n)
+        phases = np.stack([classes, other], axis=1)
+        none = classes == self.n_known
+        n_foreign = self.reflections.n_phases - self.n_known
+        foreign = rng.integers(0, max(n_foreign, 1), n) + self.n_known
+        is_crystal = none & (rng.random(n) < 0.7) & (n_foreign > 0)
+        phases[none, 0] = -1
+        phases[is_crystal, 0] = foreign[is_crystal]
+        phases[none, 1] = phases[none, 0]
+        parameters["halo_share"][none & ~is_crystal] = rng.random((none & ~is_crystal).sum())
+        return phases
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    n_samples
+        Simulated descriptors in all.
+    batch_size
+        Descriptors per step.
+    learning_rate
+        Peak of the schedule: linear warm-up over 2 % of the steps, then cosine decay to zero.
+    samples_per_epoch
+        Descriptors between two checkpoints.
+    seed
+        Of data and weights.
+    """
+
+    n_samples: int = 600_000
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    samples_per_epoch: int = 25_600
+    seed: int = 0
+
+
+def train_orientation_network(
+    model: keras.Model,
+    source: DescriptorSource,
+    cells: OrientationCells,
+    phase_id: int,
+    settings: TrainingSettings,
+    *,
+    checkpoint: Path | str | None = None,
+    report: Any = None,
+) -> dict[str, list[float]]:
+    """Train a network from descriptors to orientation cells of one phase.
+
+    Parameters
+    ----------
+    model
+        From `networks.build_orientation_network`; trained in place.
+    source
+        Simulated descriptors.
+    cells
+        The target.
+    phase_id
+        The phase.
+    settings
+        Amount, schedule and seed.
+    checkpoint
+        Folder of checkpoints. Training that was interrupted goes on from there.
+    report
+        Called with one line of text per epoch; None logs it.
+
+    Returns
+    -------
+    history
+        Loss and metrics per epoch.
+    """
+
+    def make_batch(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        descriptors, _, quaternions = source.simulate(n, rng, phase_id=phase_id)
+        return descriptors, cell_labels(cells, quaternions)
+
+    return _train(model, make_batch, settings, checkpoint, report, top_k=20)
+
+
+def train_phase_network(
+    model: keras.Model,
+    source: DescriptorSource,
+    settings: TrainingSettings,
+    *,
+    checkpoint: Path | str | None = None,
+    report: Any = None,
+) -> dict[str, list[float]]:
+    """Train a network from descriptors to phases and "none of these"; as for orientations."""
+
+    def make_batch(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        return source.simulate(n, rng)[:2]
+
+    return _train(model, make_batch, settings, checkpoint, report, top_k=1)
+
+
+def cell_labels(cells: OrientationCells, quaternions: np.ndarray) -> np.ndarray:
+    """Return the class index of each orientation, in-plane bin first, shape (n,), int32."""
+    direction, inplane = cells.encode(quaternions)
+    bins = np.round(inplane).astype(np.int32) % cells.n_inplane
+    return bins * np.int32(cells.n_directions) + direction
+
+
+def _train(model, make_batch, settings, checkpoint, report, *, top_k) -> dict[str, list[float]]:
+    import keras
+
+    n_epochs = max(1, round(settings.n_samples / settings.samples_per_epoch))
+    steps_per_epoch = max(1, settings.samples_per_epoch // settings.batch_size)
+    n_steps = n_epochs * steps_per_epoch
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.01 * settings.learning_rate,
+        n_steps - n_steps // 50,
+        warmup_target=settings.learning_rate,
+        warmup_steps=max(1, n_steps // 50),
+        alpha=1e-3,
+    )
+    metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+    if top_k > 1:
+        metrics.append(keras.metrics.SparseTopKCategoricalAccuracy(top_k, name=f"top{top_k}"))
+    model.compile(
+        keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=1.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=metrics,
+        jit_compile=True,
+    )
+    callbacks = [_progress_class()(n_epochs, settings, report or _logger.info)]
+    if checkpoint is not None:
+        Path(checkpoint).mkdir(parents=True, exist_ok=True)
+        callbacks.append(keras.callbacks.BackupAndRestore(str(checkpoint)))
+    stream = _stream_class()(make_batch, settings, steps_per_epoch)
+    history = model.fit(stream, epochs=n_epochs, callbacks=callbacks, verbose=0, shuffle=False)
+    return {name: [float(v) for v in values] for name, values in history.history.items()}
+
+
+@cache
+def _stream_class() -> type:
+    import keras
+
+    class SimulatedStream(keras.utils.PyDataset):
+        """Batches that depend on seed, epoch and position only, so that a resumed run repeats."""
+
+        def __init__(self, make_batch, settings, steps_per_epoch):
+            super().__init__(workers=1, use_multiprocessing=False, max_queue_size=4)
+            self.make_batch, self.settings = make_batch, settings
+            self.steps_per_epoch, self.epoch = steps_per_epoch, 0
+
+        def __len__(self):
+            return self.steps_per_epoch
+
+        def __getitem__(self, index):
+            rng = np.random.default_rng((self.settings.seed, self.epoch, index))
+            return self.make_batch(self.settings.batch_size, rng)
+
+        def on_epoch_end(self):
+            self.epoch += 1
+
+    return SimulatedStream
+
+
+@cache
+def _progress_class() -> type:
+    import keras
+
+    class ProgressLine(keras.callbacks.Callback):
+        """One readable line per epoch: share done, loss, metrics, samples/s and time left."""
+
+        def __init__(self, n_epochs, settings, report):
+            super().__init__()
+            self.n_epochs, self.settings, self.report = n_epochs, settings, report
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.started = time.perf_counter()
+
+        def on_epoch_end(self, epoch, logs=None):
+            seconds = time.perf_counter() - self.started
+            left = seconds * (self.n_epochs - epoch - 1)
+            values = "  ".join(f"{k} {v:.3f}" for k, v in (logs or {}).items())
+            rate = self.settings.samples_per_epoch / seconds
+            self.report(
+                f"epoch {epoch + 1}/{self.n_epochs}  {values}  {rate:.0f} samples/s  "
+                f"{left // 60:.0f} min {left % 60:.0f} s left"
+            )
+
+    return ProgressLine
+
+
+def make_foreign_reflections(known: Reflections, n: int, rng: np.random.Generator) -> Reflections:
+    """Return known phases followed by n made-up crystals that stand for "none of these".
+
+    Parameters
+    ----------
+    known
+        Reflections of the known phases.
+    n
+        Number of made-up crystals: random cells of the commonest Bravais types.
+    rng
+        Source of randomness.
+
+    Returns
+    -------
+    reflections
+        The known rows, then the foreign ones. A crystal whose strong rings all lie within 2 % of
+        those of one known phase is drawn again: no pattern could tell them apart.
+    """
+    radius = float(np.linalg.norm(known.vectors, axis=1).max())
+    parts = [[known.hkl, known.vectors, known.intensities, known.extinction]]
+    bounds = list(known.bounds)
+    rings = [_strong_rings(known, k) for k in range(known.n_phases)]
+    while len(bounds) < known.n_phases + n + 1:
+        hkl, vectors, intensities = _draw_crystal(radius, rng)
+        lengths = np.unique(np.linalg.norm(vectors, axis=1).round(4))[:5]
+        if any(np.all(np.abs(lengths[:, None] / ring - 1).min(axis=1) < 0.02) for ring in rings):
+            continue
+        parts.append([hkl, vectors, intensities, 2e-3 * np.sqrt(intensities)])
+        bounds.append(bounds[-1] + len(hkl))
+    columns = (np.ascontiguousarray(np.concatenate(c)) for c in zip(*parts, strict=True))
+    return Reflections(*columns, tuple(bounds))
+
+
+def _strong_rings(reflections: Reflections, k: int) -> np.ndarray:
+    rows = slice(*reflections.bounds[k : k + 2])
+    intensity = reflections.intensities[rows]
+    strong = intensity > 0.02 * intensity.max()
+    return np.unique(np.linalg.norm(reflections.vectors[rows][strong], axis=1).round(4))
+
+
+def _draw_crystal(
+    radius: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw a crystal: Miller indices, vectors and intensities of its reflections."""
+    kind = rng.choice(["P", "I", "F", "diamond", "hexagonal", "tetragonal", "orthorhombic"])
+    a = rng.uniform(3.4, 6.5) if kind in ("F", "diamond") else rng.uniform(2.6, 5.5)
+    lengths = np.array([a, a, a])
+    if kind in ("tetragonal", "hexagonal"):
+        lengths[2] *= rng.uniform(0.6, 1.8)
+    elif kind == "orthorhombic":
+        lengths *= rng.uniform(0.7, 1.8, 3)
+    base = np.diag(1 / lengths)
+    if kind == "hexagonal":
+        base[:2, :2] = np.array([[2 / np.sqrt(3), 0], [1 / np.sqrt(3), 1]]) / a
+    limit = np.ceil(radius * lengths.max() * 1.2).astype(int)
+    hkl = np.stack(np.meshgrid(*[np.arange(-limit, limit + 1)] * 3, indexing="ij"), -1)
+    hkl = hkl.reshape(-1, 3)
+    vectors = hkl @ base
+    length = np.linalg.norm(vectors, axis=1)
+    inside = (length > 1e-6) & (length < radius)
+    parity = hkl % 2
+    if kind == "I":
+        inside &= hkl.sum(axis=1) % 2 == 0
+    elif kind in ("F", "diamond"):
+        inside &= (parity == parity[:, :1]).all(axis=1)
+    if kind == "diamond":
+        inside &= ~((parity.sum(axis=1) == 0) & (hkl.sum(axis=1) % 4 == 2))
+    hkl, vectors, length = hkl[inside], vectors[inside], length[inside]
+    # one random structure factor for all reflections of a ring
+    _, ring = np.unique(length.round(5), return_inverse=True)
+    spread = rng.uniform(0, 1.2)
+    factor = np.exp(spread * rng.standard_normal(ring.max() + 1))[ring]
+    intensities = 100 * factor * np.exp(-rng.uniform(1.0, 2.5) * length**2)
+    order = np.argsort(length, kind="stable")
+    return hkl[order], vectors[order], intensities[order]
