@@ -141,7 +141,11 @@ def build_trunk(inputs: keras.KerasTensor, architecture: Architecture) -> keras.
 
 
 def build_orientation_head(
-    features: keras.KerasTensor, n_inplane: int, n_directions: int, dropout: float = 0.0
+    features: keras.KerasTensor,
+    n_inplane: int,
+    n_directions: int,
+    dropout: float = 0.0,
+    name: str = "cell_logits",
 ) -> keras.KerasTensor:
     """Return the logits of all orientation cells, (batch, n_inplane * n_directions).
 
@@ -161,34 +165,55 @@ def build_orientation_head(
     if dropout:
         features = keras.layers.SpatialDropout1D(dropout)(features)
     logits = keras.layers.Dense(n_directions * (n_inplane // n_positions))(features)
-    return keras.layers.Flatten(name="cell_logits")(logits)
+    return keras.layers.Flatten(name=name)(logits)
 
 
 def build_phase_head(
-    features: keras.KerasTensor, n_classes: int, dropout: float = 0.0
+    features: keras.KerasTensor, n_classes: int, dropout: float = 0.0, name: str = "phase_logits"
 ) -> keras.KerasTensor:
-    """Return phase logits from features pooled over azimuth, (batch, n_classes)."""
+    """Return phase logits, (batch, n_classes), from features pooled over azimuth if need be."""
     import keras
 
-    pooled = keras.layers.Concatenate()(
-        [
-            keras.layers.GlobalAveragePooling1D()(features),
-            keras.layers.GlobalMaxPooling1D()(features),
-        ]
-    )
+    pooled = features
+    if len(features.shape) == 3:
+        pooled = keras.layers.Concatenate()(
+            [
+                keras.layers.GlobalAveragePooling1D()(features),
+                keras.layers.GlobalMaxPooling1D()(features),
+            ]
+        )
     x = keras.layers.Dense(128, activation="relu")(pooled)
     if dropout:
         x = keras.layers.Dropout(dropout)(x)
-    return keras.layers.Dense(n_classes, name="phase_logits")(x)
+    return keras.layers.Dense(n_classes, name=name)(x)
 
 
-def build_euler_head(features: keras.KerasTensor) -> keras.KerasTensor:
+def build_euler_head(features: keras.KerasTensor, name: str = "euler_angles") -> keras.KerasTensor:
     """Return Bunge Euler angles in radians, (batch, 3): the founding paper's regression."""
     import keras
 
     x = keras.layers.Flatten()(features)
     x = keras.layers.Dense(256, activation="relu")(x)
-    return keras.layers.Dense(3, name="euler_angles")(x)
+    return keras.layers.Dense(3, name=name)(x)
+
+
+def build_pattern_trunk(
+    inputs: keras.KerasTensor, *, width: int, n_blocks: int, kernel_size: int, rotate: bool
+) -> keras.KerasTensor:
+    """Return a feature vector of Cartesian patterns (batch, ny, nx), the paper's input.
+
+    With `rotate`, patterns are turned by a random angle in training, never mirrored.
+    """
+    import keras
+
+    x = keras.layers.Reshape((*inputs.shape[1:], 1))(inputs)
+    if rotate:
+        x = keras.layers.RandomRotation(0.5, fill_mode="constant")(x)
+    for k in range(n_blocks):
+        x = keras.layers.Conv2D(width * 2 ** min(k, 2), kernel_size, padding="same")(x)
+        x = keras.layers.Activation("relu")(keras.layers.BatchNormalization()(x))
+        x = keras.layers.MaxPooling2D(2)(x)
+    return keras.layers.GlobalAveragePooling2D()(x)
 
 
 def build_orientation_network(

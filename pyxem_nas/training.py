@@ -21,8 +21,6 @@ from pyxem_nas.orientation import OrientationCells, random_quaternions
 from pyxem_nas.simulation import Acquisition, Reflections
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import keras
 
 _logger = logging.getLogger(__name__)

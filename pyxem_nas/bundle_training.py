@@ -1,0 +1,514 @@
+"""From phases to a bundle: simulate, search, train, calibrate.
+
+Owns `search_models` and the calibration of a bundle's judges, temperature and thresholds on
+held-out simulations. Every finished step is kept in the working directory, so that a run that was
+killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pyxem_nas.bundle import Judge, ModelBundle, Thresholds, dump_keras, load_keras, number_phases
+from pyxem_nas.camera import Randomization
+from pyxem_nas.candidates import judge_candidates, rank_candidates, select_candidates
+from pyxem_nas.descriptors import DescriptorSpec
+from pyxem_nas.evaluation import disorientation_angles
+from pyxem_nas.networks import Architecture, build_orientation_network, build_phase_network
+from pyxem_nas.orientation import laue_proper_group, make_cells
+from pyxem_nas.refinement import get_refinement_spec, refine_candidates
+from pyxem_nas.search import (
+    SearchReport,
+    SearchSettings,
+    Tuner,
+    hold_out_domain,
+    search_orientation_architecture,
+    search_phase_architecture,
+)
+from pyxem_nas.simulation import Acquisition, get_reflections
+from pyxem_nas.training import (
+    DescriptorSource,
+    TrainingSettings,
+    make_foreign_reflections,
+    train_orientation_network,
+    train_phase_network,
+)
+
+if TYPE_CHECKING:
+    from orix.crystal_map import PhaseList
+
+_logger = logging.getLogger(__name__)
+_N_FOREIGN = 150  # made-up crystals that stand for "none of these"
+_N_VALIDATION = 3000
+_TEMPLATE_PRECISION = 0.98
+_TRUE_PATTERNS_KEPT = 0.98
+_PACKAGES = ("pyxem-nas", "keras", "tensorflow", "autokeras", "diffsims", "orix", "numpy")
+
+
+@dataclass(frozen=True)
+class _Workshop:
+    """Working directory of one `search_models`, with what is done so far."""
+
+    directory: Path
+    report: Callable[[str], None]
+
+    def check_settings(self, settings: dict[str, Any]) -> None:
+        """Write the settings, or refuse a directory that was begun with others."""
+        path = self.directory / "settings.json"
+        plain = json.loads(json.dumps(settings))
+        if path.exists():
+            begun = json.loads(path.read_text())
+            changed = sorted(k for k in plain if begun.get(k) != plain[k])
+            if changed:
+                raise ValueError(
+                    f"{str(self.directory)!r} was begun with other settings ({changed!r} differ); "
+                    "choose another directory or delete it"
+                )
+        else:
+            self.write("settings.json", json.dumps(plain, indent=1).encode())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, whole or not at all."""
+        handle, temporary = tempfile.mkstemp(dir=self.directory)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(temporary, self.directory / name)
+
+    def once(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """Return the content of a file, made first if it is not there."""
+        path = self.directory / name
+        if not path.exists():
+            self.write(name, make())
+        return path.read_bytes()
+
+
+def search_models(
+    phase_list: PhaseList,
+    acquisition: Acquisition,
+    *,
+    max_trials: int = 12,
+    epochs: int = 4,
+    n_samples: int = 600_000,
+    directory: Path | str | None = None,
+    seed: int = 0,
+    name: str = "custom",
+    phase_input: Literal["descriptor"] = "descriptor",
+    architecture: Architecture | None = None,
+    search_phase: str | None = None,
+    shared_architecture: bool = True,
+    tuner: Tuner = "greedy",
+    spec: DescriptorSpec | None = None,
+    randomization: Randomization | None = None,
+    initial: ModelBundle | None = None,
+    report: Callable[[str], None] = _logger.info,
+) -> ModelBundle:
+    """Make a bundle for phases: search architectures, train on simulated patterns, calibrate.
+
+    Parameters
+    ----------
+    phase_list
+        Phases with structures. They are numbered 0 to n - 1 in their order.
+    acquisition
+        Microscope.
+    max_trials
+        Trials of each architecture search; 0 takes `architecture` without a search.
+    epochs
+        Passes over the search's descriptors per trial.
+    n_samples
+        Simulated descriptors that each orientation network is trained on; the phase network gets a
+        third. Its search, an easier one, has half the epochs of half the descriptors.
+    directory
+        Working directory. What is in it is not done again. None: a new temporary folder.
+    seed
+        Of everything.
+    name
+        Name of the bundle.
+    phase_input
+        What the phase network sees; "descriptor" is the only choice that bundles hold.
+    architecture
+        Taken where nothing is searched. None: the one that came out of our own search.
+    search_phase
+        Name of the phase that is searched and trained first; the other networks start from its
+        weights. None: the first.
+    shared_architecture
+        Search on that phase and take the architecture for the others too, instead of one search per
+        phase.
+    tuner
+        AutoKeras' tuner.
+    spec
+        The descriptor.
+    randomization
+        Ranges of specimen and camera; None: the default with a precession of 0.2 degrees about the
+        acquisition's.
+    initial
+        A bundle whose networks the training starts from, where shapes agree.
+    report
+        Called with lines of progress; by default they are logged.
+
+    Returns
+    -------
+    bundle
+        Networks, calibration, search report and provenance.
+
+    Raises
+    ------
+    ValueError
+        If a phase has no space group or atoms, or `directory` was begun with other settings.
+    """
+    names = [phase.name for _, phase in phase_list]
+    if search_phase is not None and search_phase not in names:
+        raise ValueError(f"search_phase must be one of {names!r}, got {search_phase!r}")
+    if phase_input != "descriptor":
+        raise ValueError(
+            f'phase_input must be "descriptor" in a bundle, got {phase_input!r}; the search on '
+            "Cartesian patterns is search_space.PatternTrunk"
+        )
+    spec = spec or DescriptorSpec()
+    randomization = randomization or _randomization_for(acquisition)
+    phase_list = number_phases([phase for _, phase in phase_list])
+    phases = [phase for _, phase in phase_list]
+    directory = Path(directory or tempfile.mkdtemp(prefix="pyxem-nas-"))
+    directory.mkdir(parents=True, exist_ok=True)
+    workshop = _Workshop(directory, report)
+    settings = {
+        "phases": [[p.name, list(p.structure.lattice.abcABG())] for p in phases],
+        "acquisition": acquisition.to_dict(),
+        "max_trials": max_trials,
+        "epochs": epochs,
+        "n_samples": n_samples,
+        "seed": seed,
+        "tuner": tuner,
+        "search_phase": search_phase,
+        "architecture": None if architecture is None else architecture.to_dict(),
+        "shared_architecture": shared_architecture,
+        "spec": spec.to_dict(),
+        "randomization": randomization.to_dict(),
+    }
+    workshop.check_settings(settings)
+    started = time.perf_counter()
+    known = get_reflections(phases)
+    rng = np.random.default_rng((seed, 11))
+    reflections = make_foreign_reflections(known, _N_FOREIGN, rng)
+    source = DescriptorSource(reflections, len(phases), acquisition, spec, randomization)
+    cells = [make_cells(phase) for phase in phases]
+    searches = SearchSettings(max_trials, epochs, tuner=tuner, seed=seed)
+    training = TrainingSettings(n_samples=n_samples, seed=seed)
+
+    models: dict[str, bytes] = {}
+    reports: list[dict[str, Any]] = []
+    found = architecture or default_architecture()
+    order = list(range(len(phases)))
+    if search_phase is not None:
+        order.sort(key=lambda k: phases[k].name != search_phase)
+    first = f"orientation_{order[0]}"
+    donor = None if initial is None else initial.models.get("orientation_0")
+    for k in order:
+        if max_trials and (k == order[0] or not shared_architecture):
+            found = _search_once(
+                workshop,
+                f"search_{k}.json",
+                lambda k=k: search_orientation_architecture(
+                    source, cells[k], k, searches, directory, name=phases[k].name, report=report
+                ),
+                reports,
+            )
+        models[f"orientation_{k}"] = workshop.once(
+            f"orientation_{k}.keras",
+            lambda k=k, found=found: _train_orientation(
+                workshop, source, cells[k], k, found, training, models.get(first, donor)
+            ),
+        )
+    if max_trials:
+        easier = dataclasses.replace(
+            searches, epochs=max(1, epochs // 2), n_train=searches.n_train // 2
+        )
+        found = _search_once(
+            workshop,
+            "search_phase.json",
+            lambda: search_phase_architecture(source, easier, directory, report=report),
+            reports,
+        )
+    models["phase"] = workshop.once(
+        "phase.keras", lambda: _train_phase(workshop, source, found, training, models[first])
+    )
+    report("calibrating on held-out simulations")
+    bundle = ModelBundle(
+        name,
+        phase_list,
+        acquisition,
+        spec,
+        models,
+        dict(enumerate(cells)),
+        precession_range=randomization.precession_angle,
+        search_report=reports,
+    )
+    bundle, figures = calibrate(bundle, source, seed=seed)
+    provenance = {
+        "settings": settings,
+        "validation": figures,
+        "versions": {package: version(package) for package in _PACKAGES},
+        "date": date.today().isoformat(),
+        "seconds_of_last_run": round(time.perf_counter() - started),
+    }
+    return dataclasses.replace(bundle, provenance=provenance)
+
+
+def default_architecture() -> Architecture:
+    """Return the architecture that our own search found, for training without a search."""
+    return Architecture()
+
+
+def _randomization_for(acquisition: Acquisition) -> Randomization:
+    angle = acquisition.precession_angle
+    return Randomization(precession_angle=(max(0.0, angle - 0.2), angle + 0.2))
+
+
+def _search_once(workshop, name, search: Callable[[], SearchReport], reports) -> Architecture:
+    """Run a search unless its report is there; add it to the reports."""
+    content = workshop.once(name, lambda: json.dumps(search().to_dict()).encode())
+    fields = json.loads(content)
+    reports.append(fields)
+    settings = SearchSettings(**fields["settings"])
+    return SearchReport(
+        fields["target"], fields["trials"], settings, fields["seconds"]
+    ).architecture
+
+
+def _train_orientation(workshop, source, cells, k, architecture, training, donor) -> bytes:
+    import keras
+
+    keras.utils.set_random_seed(training.seed + k)
+    model = build_orientation_network(
+        architecture, source.spec.shape, cells.n_inplane, cells.n_directions
+    )
+    workshop.report(
+        f"training the orientation network of phase {k}: {model.count_params()} weights"
+    )
+    _start_from(model, donor, workshop.report)
+    checkpoint = workshop.directory / f"checkpoint_{k}"
+    train_orientation_network(
+        model, source, cells, k, training, checkpoint=checkpoint, report=workshop.report
+    )
+    return dump_keras(model)
+
+
+def _train_phase(workshop, source, architecture, training, donor) -> bytes:
+    import keras
+
+    keras.utils.set_random_seed(training.seed + 1000)
+    model = build_phase_network(architecture, source.spec.shape, source.n_known + 1)
+    workshop.report(f"training the phase network: {model.count_params()} weights")
+    _start_from(model, donor, workshop.report)
+    n_samples = max(training.n_samples // 3, training.samples_per_epoch)
+    train_phase_network(
+        model,
+        source,
+        dataclasses.replace(training, n_samples=n_samples),
+        checkpoint=workshop.directory / "checkpoint_phase",
+        report=workshop.report,
+    )
+    return dump_keras(model)
+
+
+def _start_from(model, donor: bytes | None, report) -> None:
+    """Copy the weights of another network, layer by layer while the shapes agree."""
+    if donor is None:
+        return
+    n_copied = 0
+    weighted = [
+        [layer for layer in network.layers if layer.weights]
+        for network in (model, load_keras(donor))
+    ]
+    for mine, theirs in zip(*weighted, strict=False):
+        if [w.shape for w in mine.weights] != [w.shape for w in theirs.weights]:
+            break
+        mine.set_weights(theirs.get_weights())
+        n_copied += 1
+    report(f"  {n_copied} layers start from a trained network")
+
+
+def calibrate(
+    bundle: ModelBundle, source: DescriptorSource, *, seed: int = 0, n: int = _N_VALIDATION
+) -> tuple[ModelBundle, dict[str, Any]]:
+    """Fit judges, temperature and thresholds of a bundle on held-out simulations.
+
+    Parameters
+    ----------
+    bundle
+        With its networks.
+    source
+        Simulator; patterns are drawn from the half of its randomisation that searches judge on.
+    seed
+        Of the simulations.
+    n
+        Patterns per phase.
+
+    Returns
+    -------
+    bundle
+        Calibrated.
+    figures
+        What was reached on the held-out simulations, for the provenance.
+
+    References
+    ----------
+    McFadden, D. (1974), conditional logit; Guo, C. et al. (2017), arXiv:1706.04599, temperature.
+    """
+    _, held_out = hold_out_domain(source.randomization)
+    simulator = dataclasses.replace(source, randomization=held_out)
+    judges, figures, confidences, unsure = {}, {}, [], []
+    for k, phase in enumerate(bundle.phases):
+        fitted, figure, probability, right = _calibrate_phase(bundle, simulator, k, seed, n)
+        judges[k] = fitted
+        figures[phase.name] = figure
+        unsure.append(_threshold_for_precision(probability, right))
+        confidences.append(probability)
+    temperature, accuracy, phase_confidence = _calibrate_phase_network(bundle, simulator, seed, n)
+    figures["phase_accuracy"] = accuracy
+    n_known = np.concatenate(phase_confidence)
+    confidence = np.quantile(np.concatenate(confidences), 1 - _TRUE_PATTERNS_KEPT)
+    confidence *= np.quantile(n_known, 1 - _TRUE_PATTERNS_KEPT)
+    thresholds = Thresholds(float(max(unsure)), float(confidence))
+    calibrated = dataclasses.replace(
+        bundle, judges=judges, thresholds=thresholds, phase_temperature=temperature
+    )
+    return calibrated, figures
+
+
+def _calibrate_phase(bundle, simulator, k, seed, n):
+    """Return the judges of a phase, its figures, and probability and truth of its answers."""
+    phase = bundle.phases[k]
+    angle = float(np.mean(simulator.randomization.precession_angle))
+    at_angle = dataclasses.replace(simulator.randomization, precession_angle=(angle, angle))
+    simulator = dataclasses.replace(simulator, randomization=at_angle)
+    specs = (bundle.spec, get_refinement_spec(bundle.spec))
+    stacks = [
+        dataclasses.replace(simulator, spec=spec).simulate(
+            n, np.random.default_rng((seed, 501, k)), phase_id=k
+        )
+        for spec in specs  # the same seed: the same patterns, described twice
+    ]
+    descriptors, _, truth = stacks[0]
+    polar = stacks[1][0]
+    model = load_keras(bundle.models[f"orientation_{k}"])
+    logits = model.predict(descriptors, batch_size=256, verbose=0)
+    highest = logits.max(axis=1, keepdims=True)
+    norms = (highest + np.log(np.exp(logits - highest).sum(axis=1, keepdims=True)))[:, 0]
+    candidates, log_posterior = select_candidates(logits, norms, bundle.cells[k])
+    group = laue_proper_group(phase)
+    symmetry = np.ascontiguousarray(group.data.reshape(-1, 4))
+    fitted, figure = {}, {}
+    for kind, refine in (("fast", False), ("refined", True), ("template", True)):
+        quaternions, correlation = refine_candidates(
+            polar,
+            candidates,
+            simulator.reflections,
+            k,
+            spec=specs[1],
+            wavelength=simulator.acquisition.wavelength,
+            precession_angle=angle,
+            refine=refine,
+        )
+        right = _candidates_right(quaternions, truth, group)
+        posterior = np.zeros_like(log_posterior) if kind == "template" else log_posterior
+        judge = fit_judge(quaternions, posterior, correlation, right)
+        probability = judge_candidates(quaternions, posterior, correlation, judge)
+        answers = rank_candidates(quaternions, probability, correlation, symmetry)
+        angles = disorientation_angles(answers["quaternions"][:, 0], truth, group)
+        fitted[kind] = judge
+        figure[kind] = {
+            "within_5_deg": float((angles < 5).mean()),
+            "within_2_deg": float((angles < 2).mean()),
+            "median_deg": float(np.median(angles)),
+            "truth_among_candidates": float(right.any(axis=1).mean()),
+        }
+        if kind == "refined":
+            outcome = answers["probability"][:, 0], angles < 5
+    return fitted, figure, *outcome
+
+
+def _candidates_right(quaternions, truth, group) -> np.ndarray:
+    """Return which candidates (n, k) are within 5 degrees of the truth (n, 4)."""
+    columns = [
+        disorientation_angles(quaternions[:, j], truth, group) < 5
+        for j in range(quaternions.shape[1])
+    ]
+    return np.stack(columns, axis=1) & quaternions.any(axis=-1)
+
+
+def fit_judge(
+    quaternions: np.ndarray, log_posterior: np.ndarray, correlation: np.ndarray, right: np.ndarray
+) -> Judge:
+    """Return the judge of greatest likelihood; arrays of shape (n, k), `right` boolean.
+
+    A weak prior (variance 1000) keeps the weights finite where the data are separable.
+    """
+    from scipy.optimize import minimize
+
+    valid = np.any(quaternions != 0, axis=-1)
+    none_right = ~right.any(axis=1)
+
+    def loss(weights: np.ndarray) -> float:
+        utility = weights[0] * log_posterior + weights[1] * correlation
+        utility = np.where(valid, utility, -1e9)
+        utility = np.column_stack([utility, np.full(len(utility), weights[2])])
+        total = np.logaddexp.reduce(utility, axis=1)
+        hit = np.logaddexp.reduce(
+            np.where(np.column_stack([right, none_right]), utility, -1e9), axis=1
+        )
+        return float(np.mean(total - hit) + np.square(weights).sum() / (2e3 * len(utility)))
+
+    best = minimize(loss, [0.5, 10.0, 0.0], method="Nelder-Mead", options={"maxiter": 600})
+    return Judge(*(float(w) for w in best.x))
+
+
+def _threshold_for_precision(probability: np.ndarray, right: np.ndarray) -> float:
+    """Return the lowest probability above which the stated share of answers is right."""
+    order = np.argsort(-probability)
+    precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    enough = np.flatnonzero(precision >= _TEMPLATE_PRECISION)
+    return float(probability[order][enough[-1]]) if len(enough) else 1.0
+
+
+def _calibrate_phase_network(bundle, simulator, seed, n):
+    """Return temperature, accuracy per class and the confidence of true patterns' right class."""
+    from scipy.optimize import minimize_scalar
+
+    descriptors, classes, _ = simulator.simulate(
+        n * (simulator.n_known + 1), np.random.default_rng((seed, 601))
+    )
+    model = load_keras(bundle.models["phase"])
+    logits = model.predict(descriptors, batch_size=256, verbose=0).astype(np.float64)
+
+    def log_probability(temperature: float) -> np.ndarray:
+        scaled = logits / temperature
+        return scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
+
+    rows = np.arange(len(classes))
+    fit = minimize_scalar(
+        lambda log_t: -log_probability(np.exp(log_t))[rows, classes].mean(), bounds=(-2, 2)
+    )
+    temperature = float(np.exp(fit.x))
+    probability = np.exp(log_probability(temperature))
+    answer = probability.argmax(axis=1)
+    names = [*bundle.phase_names, "none of these"]
+    accuracy = {
+        name: float((answer == classes)[classes == k].mean()) for k, name in enumerate(names)
+    }
+    confidence = [
+        probability.max(axis=1)[(classes == k) & (answer == k)] for k in range(len(names) - 1)
+    ]
+    return temperature, accuracy, confidence

@@ -1,0 +1,227 @@
+"""What a user has on disk: CIF files, scans, masks and maps.
+
+Owns reading them with one kind of error, a ``ValueError`` or ``FileNotFoundError`` that names the
+file, whatever the reader behind stumbled upon. The formats belong to HyperSpy, orix and, for
+writing, :mod:`pyxem_nas.map_export`.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from orix.crystal_map import CrystalMap, PhaseList
+    from pyxem.signals import ElectronDiffraction2D
+
+__all__ = ["check_can_write", "read_map", "read_mask", "read_phases", "read_scan", "write_maps"]
+
+
+def read_phases(paths: Sequence[Path]) -> PhaseList:
+    """Return the phases of CIF files, named after the files.
+
+    Parameters
+    ----------
+    paths
+        One CIF file per phase.
+
+    Returns
+    -------
+    phase_list
+        Phases in the order of the files, IDs from 0.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file does not exist.
+    ValueError
+        If a file cannot be read or gives no atoms or no space group, or two have one name.
+    """
+    from orix.crystal_map import Phase, PhaseList
+
+    names = [path.stem for path in paths]
+    if len(set(names)) < len(names):
+        raise ValueError(f"phases are named after their files, two have one name: {names!r}")
+    phases = []
+    for path in paths:
+        with _reading(path, "as a CIF file"):
+            phase = Phase.from_cif(path)
+        if phase.space_group is None or not len(phase.structure):
+            raise ValueError(
+                f"{str(path)!r} gives no atoms or no space group; take a complete CIF file"
+            )
+        phases.append(phase)
+    return PhaseList(phases)
+
+
+def read_scan(path: Path, *, lazy: bool = True) -> ElectronDiffraction2D:
+    """Return the one scan in a file of any format that HyperSpy reads.
+
+    Parameters
+    ----------
+    path
+        The file.
+    lazy
+        Whether to read the patterns when they are needed, piece by piece.
+
+    Returns
+    -------
+    scan
+        Diffraction patterns.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    ValueError
+        If it cannot be read or does not hold exactly one scan of diffraction patterns.
+    """
+    import hyperspy.api as hs
+    from pyxem.signals import ElectronDiffraction2D
+
+    with _reading(path, "by HyperSpy"), _silenced("hyperspy.io"):  # what it logs is raised, too
+        loaded = hs.load(
+            str(path),
+            lazy=lazy,
+            signal_type="electron_diffraction",
+            escape_square_brackets=True,  # else taken for a pattern of several names
+        )
+    signals = loaded if isinstance(loaded, list) else [loaded]
+    scans = [signal for signal in signals if isinstance(signal, ElectronDiffraction2D)]
+    if len(scans) != 1:
+        raise ValueError(
+            f"{str(path)!r} holds {len(scans)} scans of diffraction patterns in {signals!r}; "
+            "save the one to index to a file of its own"
+        )
+    return scans[0]
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Return the boolean image of a .npy file, True = detector pixel left out."""
+    import numpy as np
+
+    with _reading(path, "as a .npy file"):
+        mask = np.load(path, allow_pickle=False)
+    return mask.astype(bool)
+
+
+def read_map(path: Path) -> CrystalMap:
+    """Return the map of a .h5, .ang or .ctf file, in orix' crystal frame whatever the format.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    xmap
+        Its map.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    ValueError
+        If orix cannot read it.
+
+    Notes
+    -----
+    In a .ctf file x lies along a*, in orix along a, and orix 0.15 reads the angles as they are;
+    here they are converted. See :func:`pyxem_nas.map_export.channel_from_orix`.
+    """
+    from orix import io
+
+    from pyxem_nas.map_export import channel_from_orix
+
+    with _reading(path, "by orix"), warnings.catch_warnings():
+        # the 4 pi of a position not indexed in .ang
+        warnings.filterwarnings("ignore", message="Angles are quite high")
+        xmap = io.load(path)
+    if path.suffix.lower() == ".ctf":
+        for i in xmap.phases_in_data.ids:
+            rows = xmap.phase_id == i
+            turned = ~channel_from_orix(xmap.phases[i]) * xmap.rotations[rows]
+            # CrystalMap has no setter for its rotations
+            xmap._rotations[xmap.is_in_data & (xmap._phase_id == i)] = turned
+    return xmap
+
+
+def check_can_write(paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Raise an error where a folder is missing or a file would be replaced against the wish.
+
+    Parameters
+    ----------
+    paths
+        Files to be written later.
+    overwrite
+        Whether they may replace others.
+
+    Raises
+    ------
+    FileExistsError
+        If one exists and ``overwrite`` is False.
+    FileNotFoundError
+        If the folder of one does not exist.
+    """
+    for path in paths:
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"folder {str(path.parent)!r} does not exist; make it first")
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{str(path)!r} exists; pass --overwrite to replace it")
+
+
+def write_maps(paths: Sequence[Path], xmap: CrystalMap, *, overwrite: bool) -> list[Path]:
+    """Write a map to files, and a picture beside the first of them; return all paths.
+
+    Parameters
+    ----------
+    paths
+        Files; their suffixes decide the formats.
+    xmap
+        The map.
+    overwrite
+        Whether to replace files that exist.
+    """
+    import matplotlib.pyplot as plt
+
+    from pyxem_nas.map_export import save_map
+    from pyxem_nas.plotting import plot_map
+
+    for path in paths:
+        save_map(path, xmap, overwrite=overwrite)
+    picture = paths[0].with_suffix(".png")
+    figure = plot_map(xmap)
+    figure.savefig(picture, dpi=200)
+    plt.close(figure)
+    return [*paths, picture]
+
+
+@contextmanager
+def _silenced(name: str) -> Iterator[None]:
+    """Keep a logger quiet."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _reading(path: Path, how: str) -> Iterator[None]:
+    """Turn whatever a reader raises into an error that names the file."""
+    if not path.exists():  # orix' CIF reader would look for it on the network
+        raise FileNotFoundError(f"{str(path)!r} does not exist")
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read {how}: {type(error).__name__}: {error}"
+        ) from error

@@ -1,0 +1,266 @@
+"""Architecture search with AutoKeras.
+
+Owns the search itself, its report and `search_models`, the way from phases to a bundle: simulate,
+search, train, calibrate. The only module that imports AutoKeras (through `search_space`), inside
+its functions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pyxem_nas.camera import Randomization
+from pyxem_nas.networks import Architecture
+from pyxem_nas.orientation import OrientationCells
+from pyxem_nas.training import DescriptorSource, cell_labels
+
+if TYPE_CHECKING:
+    import keras
+
+_logger = logging.getLogger(__name__)
+
+Tuner = Literal["greedy", "bayesian", "hyperband", "random"]
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Budget of an architecture search.
+
+    Parameters
+    ----------
+    max_trials
+        Networks tried; 0 skips the search.
+    epochs
+        Passes over the training descriptors per trial at most.
+    n_train, n_validation
+        Simulated descriptors to train and to judge on, kept in memory.
+    tuner
+        AutoKeras' tuner.
+    seed
+        Of data and tuner.
+    """
+
+    max_trials: int = 12
+    epochs: int = 4
+    n_train: int = 16_384
+    n_validation: int = 2_048
+    tuner: Tuner = "greedy"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """What a search tried and found.
+
+    Parameters
+    ----------
+    target
+        What was searched for, "orientation of NbC" or "phase".
+    trials
+        One mapping per trial: hyperparameters, validation loss and accuracy, parameters,
+        patterns/s and the trial's number, best first.
+    settings
+        The budget.
+    seconds
+        Wall time of the search, all runs of an interrupted one together.
+    """
+
+    target: str
+    trials: list[dict[str, Any]] = field(repr=False)
+    settings: SearchSettings
+    seconds: float
+
+    @property
+    def architecture(self) -> Architecture:
+        """The best architecture found."""
+        return _architecture(self.trials[0]["hyperparameters"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+def hold_out_domain(randomization: Randomization) -> tuple[Randomization, Randomization]:
+    """Split a randomisation in two simulators: one to train trials on, another to judge them on.
+
+    The first draws kinematical intensities only, the second two-beam intensities only, scrambled
+    more: a trial is judged on patterns of a kind that it has not seen.
+    """
+    train = dataclasses.replace(randomization, two_beam_share=(0.0, 0.0))
+    judge = dataclasses.replace(
+        randomization, two_beam_share=(1.0, 1.0), intensity_jitter=(0.4, 0.9)
+    )
+    return train, judge
+
+
+def search_orientation_architecture(
+    source: DescriptorSource,
+    cells: OrientationCells,
+    phase_id: int,
+    settings: SearchSettings,
+    directory: Path | str,
+    *,
+    name: str = "phase",
+    report: Callable[[str], None] = _logger.info,
+) -> SearchReport:
+    """Search the network that tells the orientation of one phase.
+
+    Parameters
+    ----------
+    source
+        Simulated descriptors.
+    cells
+        Target.
+    phase_id
+        The phase.
+    settings
+        Budget.
+    directory
+        Where AutoKeras keeps its trials; a search that was stopped goes on from there.
+    name
+        Name of the phase for report and project.
+    report
+        Called with lines of progress.
+
+    Returns
+    -------
+    report
+        All trials, the best first.
+    """
+    from pyxem_nas.search_space import OrientationHead
+
+    def label(_: np.ndarray, quaternions: np.ndarray) -> np.ndarray:
+        return cell_labels(cells, quaternions)
+
+    head = OrientationHead(cells.n_inplane, cells.n_directions, name="cell_logits")
+    data = _search_data(source, settings, label, phase_id)
+    return _search(f"orientation of {name}", head, data, settings, Path(directory), report)
+
+
+def search_phase_architecture(
+    source: DescriptorSource,
+    settings: SearchSettings,
+    directory: Path | str,
+    *,
+    report: Callable[[str], None] = _logger.info,
+) -> SearchReport:
+    """Search the phase classifier on descriptors; as `search_orientation_architecture`."""
+    from pyxem_nas.search_space import PhaseHead
+
+    def label(classes: np.ndarray, _: np.ndarray) -> np.ndarray:
+        return classes.astype(np.int32)
+
+    head = PhaseHead(source.n_known + 1, name="phase_logits")
+    data = _search_data(source, settings, label, None)
+    return _search("phase", head, data, settings, Path(directory), report)
+
+
+def _search_data(source, settings, label, phase_id) -> tuple[np.ndarray, ...]:
+    """Return training and validation arrays from two simulators."""
+    arrays = []
+    parts = (settings.n_train, settings.n_validation)
+    for k, randomization in enumerate(hold_out_domain(source.randomization)):
+        rng = np.random.default_rng((settings.seed, 977, k))
+        simulator = dataclasses.replace(source, randomization=randomization)
+        descriptors, classes, quaternions = simulator.simulate(parts[k], rng, phase_id=phase_id)
+        arrays += [descriptors, label(classes, quaternions)[:, None]]
+    return tuple(arrays)
+
+
+def _search(target, head, data, settings, directory, report) -> SearchReport:
+    import autokeras as ak
+    import keras
+
+    from pyxem_nas.search_space import DescriptorTrunk
+
+    x, y, x_validation, y_validation = data
+    inputs = ak.Input(name="descriptor")
+    model = ak.AutoModel(
+        inputs=inputs,
+        outputs=head(DescriptorTrunk(name="trunk")(inputs)),
+        project_name=target.replace(" ", "_"),
+        directory=str(directory),
+        max_trials=settings.max_trials,
+        objective="val_loss",
+        tuner=settings.tuner,
+        seed=settings.seed,
+        overwrite=False,
+    )
+    started = time.perf_counter()
+    report(f"searching {target}: {settings.max_trials} trials in {directory}")
+    model.fit(
+        x,
+        y,
+        validation_data=(x_validation, y_validation),
+        batch_size=256,
+        epochs=settings.epochs,
+        # without a stopping rule of ours AutoKeras trains the winner again in silence
+        callbacks=[keras.callbacks.EarlyStopping(patience=2)],
+        verbose=0,
+    )
+    seconds = _add_seconds(Path(model.tuner.project_dir), time.perf_counter() - started)
+    trials = [_describe_trial(model.tuner, trial, x[:256]) for trial in _completed(model.tuner)]
+    for trial in trials:
+        report(
+            f"  trial {trial['trial']}: loss {trial['validation_loss']:.3f}, "
+            f"{trial['n_parameters']} parameters, {trial['patterns_per_second']:.0f} patterns/s"
+        )
+    return SearchReport(target, trials, settings, seconds)
+
+
+def _completed(tuner: Any) -> list[Any]:
+    trials = [t for t in tuner.oracle.trials.values() if t.status == "COMPLETED"]
+    return sorted(trials, key=lambda trial: trial.score)
+
+
+def _describe_trial(tuner: Any, trial: Any, batch: np.ndarray) -> dict[str, Any]:
+    """Return a trial's hyperparameters and scores, with its speed measured now."""
+    model = tuner._try_build(trial.hyperparameters)
+    metrics = trial.metrics.metrics
+    return {
+        "trial": int(trial.trial_id),
+        "hyperparameters": dict(trial.hyperparameters.values),
+        "validation_loss": float(trial.score),
+        "validation_accuracy": float(trial.metrics.get_best_value("val_accuracy"))
+        if "val_accuracy" in metrics
+        else None,
+        "n_parameters": int(model.count_params()),
+        "patterns_per_second": measure_rate(model, batch),
+    }
+
+
+def measure_rate(model: keras.Model, batch: np.ndarray, n_repeats: int = 4) -> float:
+    """Return how many descriptors a second a network takes, batch by batch, compiled."""
+    model.predict_on_batch(batch)
+    started = time.perf_counter()
+    for _ in range(n_repeats):
+        model.predict_on_batch(batch)
+    return n_repeats * len(batch) / (time.perf_counter() - started)
+
+
+def _add_seconds(project: Path, seconds: float) -> float:
+    """Add to the time that earlier runs of this search took and return the sum."""
+    path = project / "seconds.json"
+    if path.exists():
+        seconds += json.loads(path.read_text())
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(seconds))
+    os.replace(temporary, path)
+    return seconds
+
+
+def _architecture(hyperparameters: dict[str, Any]) -> Architecture:
+    """Return the architecture that AutoKeras' hyperparameters describe."""
+    names = {f.name for f in dataclasses.fields(Architecture)}
+    values = {key.split("/")[-1]: value for key, value in hyperparameters.items()}
+    return Architecture(**{name: value for name, value in values.items() if name in names})

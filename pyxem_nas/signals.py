@@ -1,0 +1,348 @@
+"""The methods on ElectronDiffraction2D.
+
+Owns every check of what a user passes and the edges to HyperSpy: axes in, CrystalMap out. The work
+is `prediction`'s; no array is touched here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyxem_nas.bundle import ModelBundle
+from pyxem_nas.calibration import get_acquisition, get_centers, get_scale
+from pyxem_nas.configuration import get_default_bundle
+from pyxem_nas.crystal_map import make_crystal_map
+from pyxem_nas.descriptors import DescriptorSpec, Detector, PolarSampler, make_sampler
+from pyxem_nas.orientation import multiply_quaternions
+from pyxem_nas.prediction import (
+    Branch,
+    IndexingPlan,
+    describe_lazily,
+    predict_lazily,
+    resolve_branches,
+    split_rows,
+)
+from pyxem_nas.refinement import get_refinement_spec
+from pyxem_nas.simulation import Acquisition
+
+if TYPE_CHECKING:
+    import dask.array as da
+    from orix.crystal_map import CrystalMap
+    from pyxem.signals import ElectronDiffraction2D
+
+    from pyxem_nas.polar_descriptor import PolarDescriptor2D
+
+_PATTERNS_PER_BLOCK = 1024
+_BLOCK_BYTES = 2**27
+
+
+def get_polar_descriptors(
+    self: ElectronDiffraction2D,
+    spec: DescriptorSpec | None = None,
+    *,
+    center: Any = None,
+    mask: np.ndarray | None = None,
+    detector_flip: str | None = None,
+    lazy_output: bool | None = None,
+    show_progressbar: bool | None = None,
+) -> PolarDescriptor2D:
+    """Return the polar intensity descriptors of the patterns.
+
+    Parameters
+    ----------
+    spec
+        Definition of the descriptor; None is the default.
+    center
+        Direct-beam positions, as in `index_phase_orientation`.
+    mask
+        True where a detector pixel is left out, shape (ny, nx).
+    detector_flip
+        Axis along which the camera mirrors patterns: "x", "y" or None.
+    lazy_output
+        Return a lazy signal; None: lazy for a lazy signal.
+    show_progressbar
+        None: HyperSpy's preference.
+
+    Returns
+    -------
+    descriptors
+        Signal of shape (..., n_radial, n_azimuthal), float32; empty patterns give zeros.
+
+    Raises
+    ------
+    ValueError
+        If the signal is not calibrated, or an argument does not fit it.
+
+    References
+    ----------
+    Zaefferer and Wu (2008), see `pyxem_nas.DescriptorSpec`.
+    """
+    from pyxem_nas.polar_descriptor import LazyPolarDescriptor2D
+
+    spec = DescriptorSpec() if spec is None else spec
+    acquisition = get_acquisition(self, Acquisition())
+    scale = get_scale(self, _known_energy(self))
+    sampler = _get_sampler(self, scale, mask, detector_flip, (spec,))
+    centers = get_centers(self, center, scale)
+    patterns = _get_blocks(self)
+    data = describe_lazily(patterns, centers, sampler)
+    if not self.axes_manager.navigation_shape:
+        data = data[0]
+    signal = LazyPolarDescriptor2D(data, axes=_descriptor_axes(self, spec))
+    signal.metadata.General.title = self.metadata.General.title
+    signal.metadata.set_item("Descriptor.spec", spec.to_dict())
+    signal.metadata.set_item("Descriptor.beam_energy", acquisition.beam_energy)
+    if self._lazy if lazy_output is None else lazy_output:
+        return signal
+    with _progress(show_progressbar):
+        signal.data = signal.data.compute()
+    signal._lazy = False
+    signal._assign_subclass()
+    return signal
+
+
+def index_phase_orientation(
+    self: ElectronDiffraction2D,
+    bundle: ModelBundle | Path | str | None = None,
+    *,
+    method: str | Mapping[str, Branch] = "hybrid",
+    phases: list[str] | None = None,
+    acquisition: Acquisition | None = None,
+    center: Any = None,
+    mask: np.ndarray | None = None,
+    detector_flip: str | None = None,
+    scan_rotation: float = 0.0,
+    n_best: int = 1,
+    refine: bool = True,
+    template_threshold: float | None = None,
+    min_confidence: float | None = None,
+    navigation_mask: np.ndarray | None = None,
+    show_progressbar: bool | None = None,
+) -> CrystalMap:
+    """Index phase and crystal orientation at every position of the scan.
+
+    Parameters
+    ----------
+    bundle
+        A bundle, the path of one, or the name of a shipped one ("steel"). None: the one set with
+        `pyxem_nas.set_default_bundle`.
+    method
+        "hybrid": the phase's network, then template matching where it is unsure; "network";
+        "template"; or a mapping from phase name to one of these or to a callable
+        ``(descriptors (m, n_radial, n_azimuthal), phase, acquisition) -> (quaternions (m, k, 4),
+        scores (m, k))``.
+    phases
+        Names of those of the bundle's phases that may be present; None: all.
+    acquisition
+        Microscope; None: from the signal's metadata, else the bundle's.
+    center
+        Direct-beam positions (column, row) in pixels, shape (2,) or (ny, nx, 2). None: the
+        calibration's centre; "auto": found in the patterns.
+    mask
+        True where a detector pixel is left out (beam stop, dead pixels), shape (ny, nx).
+    detector_flip
+        Axis along which the camera mirrors patterns: "x", "y" or None.
+    scan_rotation
+        Angle in degrees from the diffraction to the scan frame, counter-clockwise.
+    n_best
+        Number of orientations per position, best first.
+    refine
+        Refine orientations in continuous orientation space.
+    template_threshold
+        Positions whose orientation probability is below go to template matching ("hybrid"). None:
+        the bundle's.
+    min_confidence
+        Positions whose phase probability times orientation probability is below are not indexed.
+        None: the bundle's.
+    navigation_mask
+        True where a position is left out, shape of the scan.
+    show_progressbar
+        None: HyperSpy's preference.
+
+    Returns
+    -------
+    xmap
+        Map with `phase_probability`, `orientation_probability`, `correlation`, `reliability`,
+        `twin_reliability`, `phase_reliability` and `indexed_by` (0 network, 1 template matching, 2
+        other). Rotations are lab2crystal, in the frame x right, y up, z against the beam's way.
+        Positions that are not indexed have ``phase_id = -1``.
+
+    Raises
+    ------
+    ValueError
+        If the signal is not calibrated, an argument does not fit it, or its acquisition clashes
+        with the bundle's.
+    FileNotFoundError
+        If there is no such bundle.
+
+    Examples
+    --------
+    >>> xmap = s.index_phase_orientation("steel")  # doctest: +SKIP
+    """
+    bundle = _get_bundle(bundle)
+    if phases is not None:
+        bundle = bundle.select_phases(list(phases))
+    if len(self.axes_manager.navigation_shape) > 2:
+        raise ValueError(
+            f"the scan has {len(self.axes_manager.navigation_shape)} navigation axes; index it "
+            "frame by frame, e.g. [s.inav[:, :, k].index_phase_orientation(...) for k in ...]"
+        )
+    if n_best < 1:
+        raise ValueError(f"n_best must be at least 1, got {n_best!r}")
+    nav_shape = self.axes_manager._navigation_shape_in_array
+    if navigation_mask is not None and np.shape(navigation_mask) != nav_shape:
+        raise ValueError(
+            f"navigation_mask must have the scan's shape {nav_shape}, got "
+            f"{np.shape(navigation_mask)}"
+        )
+    acquisition = _check_acquisition(self, bundle, acquisition)
+    scale = get_scale(self, acquisition.beam_energy)
+    plan = IndexingPlan(
+        bundle=bundle,
+        sampler=_get_sampler(
+            self, scale, mask, detector_flip, (bundle.spec, get_refinement_spec(bundle.spec))
+        ),
+        branches=resolve_branches(bundle, method),
+        acquisition=acquisition,
+        n_best=n_best,
+        refine=refine,
+        template_threshold=template_threshold,
+        min_confidence=min_confidence,
+    )
+    centers = get_centers(self, center, scale)
+    rows = predict_lazily(_get_blocks(self), centers, plan)
+    with _progress(show_progressbar):
+        computed = np.asarray(rows.compute())
+    columns = split_rows(computed.reshape(-1, plan.n_columns), plan)
+    if scan_rotation:
+        half = -np.deg2rad(scan_rotation) / 2
+        turn = np.array([np.cos(half), 0, 0, np.sin(half)])
+        columns["rotations"] = multiply_quaternions(columns["rotations"], turn)
+    axes = self.axes_manager.navigation_axes[::-1]
+    unit = str(axes[0].units) if axes else "px"
+    return make_crystal_map(
+        columns,
+        bundle.phase_list,
+        shape=nav_shape,
+        step=tuple(float(axis.scale) for axis in axes),
+        scan_unit="px" if unit == "<undefined>" else unit,
+        navigation_mask=navigation_mask,
+    )
+
+
+def attach_methods() -> None:
+    """Give ElectronDiffraction2D the methods of this module.
+
+    Raises
+    ------
+    AttributeError
+        If the class has a method of that name from elsewhere.
+    """
+    from pyxem.signals import ElectronDiffraction2D
+
+    for method in (get_polar_descriptors, index_phase_orientation):
+        present = ElectronDiffraction2D.__dict__.get(method.__name__)
+        if present is not None and getattr(present, "__module__", "") != __name__:
+            raise AttributeError(
+                f"ElectronDiffraction2D.{method.__name__} exists already, from "
+                f"{present.__module__!r}; pyxem_nas does not replace it"
+            )
+        setattr(ElectronDiffraction2D, method.__name__, method)
+
+
+def _get_bundle(bundle: Any) -> ModelBundle:
+    if bundle is None:
+        bundle = get_default_bundle()
+    if isinstance(bundle, str | Path):
+        return ModelBundle.load(bundle)
+    if not isinstance(bundle, ModelBundle):
+        raise TypeError(f"bundle must be a ModelBundle, path or name, got {type(bundle).__name__}")
+    return bundle
+
+
+def _known_energy(s: ElectronDiffraction2D) -> float | None:
+    return s.metadata.get_item("Acquisition_instrument.TEM.beam_energy")
+
+
+def _check_acquisition(
+    s: ElectronDiffraction2D, bundle: ModelBundle, acquisition: Acquisition | None
+) -> Acquisition:
+    """Return the acquisition to simulate with, refusing one that the networks do not know."""
+    known = get_acquisition(s, bundle.acquisition) if acquisition is None else acquisition
+    if not bundle.models:
+        return known
+    made_for = bundle.acquisition.beam_energy
+    if abs(known.beam_energy / made_for - 1) > 0.01:
+        raise ValueError(
+            f"the scan was taken at {known.beam_energy:g} kV, bundle {bundle.name!r} is for "
+            f"{made_for:g} kV; make a bundle for this energy with search_models, or pass "
+            f"acquisition= if the metadata are wrong"
+        )
+    low, high = bundle.precession_range or (0.0, 10.0)
+    if not low - 0.05 <= known.precession_angle <= high + 0.05:
+        raise ValueError(
+            f"the scan was taken with a precession of {known.precession_angle:.2f} degrees, bundle "
+            f"{bundle.name!r} is for {low:g} to {high:g}; make a bundle for it with search_models, "
+            "or pass acquisition= if the metadata are wrong"
+        )
+    return known
+
+
+def _get_sampler(s, scale, mask, detector_flip, specs) -> PolarSampler:
+    if detector_flip not in (None, "x", "y"):
+        raise ValueError(f'detector_flip must be "x", "y" or None, got {detector_flip!r}')
+    if s.data.dtype.kind not in "buif":
+        raise TypeError(f"patterns must be real, got dtype {s.data.dtype}; use s.real or abs(s)")
+    shape = s.axes_manager._signal_shape_in_array
+    if min(shape) < 16:
+        raise ValueError(f"patterns must have at least 16 x 16 pixels, got {shape}")
+    return make_sampler(Detector(shape, scale, flip=detector_flip, mask=mask), *specs)
+
+
+def _get_blocks(s: ElectronDiffraction2D) -> da.Array:
+    """Return the patterns as a dask array of blocks of whole patterns; 0-D navigation as 1-D."""
+    import dask.array as da
+
+    data = s.data if s._lazy else da.from_array(s.data, chunks=-1, name=False)
+    if data.ndim == 2:
+        data = data[None]
+    n_bytes = data.dtype.itemsize * data.shape[-1] * data.shape[-2]
+    n = int(np.clip(_BLOCK_BYTES // n_bytes, 1, _PATTERNS_PER_BLOCK))
+    rows = max(1, n // data.shape[-3]) if data.ndim == 4 else n
+    wanted = {data.ndim - 1: -1, data.ndim - 2: -1, data.ndim - 3: min(n, data.shape[-3])}
+    if data.ndim == 4:
+        wanted[0] = min(rows, data.shape[0])
+    if not s._lazy or max(data.chunks[-1] + data.chunks[-2]) < max(data.shape[-2:]):
+        return data.rechunk(wanted)
+    # a lazy signal keeps its chunks where they are of a good size
+    per_chunk = np.prod([max(c) for c in data.chunks[:-2]])
+    if n // 8 <= per_chunk <= 2 * n:
+        return data.rechunk({data.ndim - 1: -1, data.ndim - 2: -1})
+    return data.rechunk(wanted)
+
+
+def _descriptor_axes(s: ElectronDiffraction2D, spec: DescriptorSpec) -> list[dict[str, Any]]:
+    axes = [axis.get_axis_dictionary() for axis in s.axes_manager.navigation_axes[::-1]]
+    radial = {
+        "name": "radius", "units": "1/angstrom", "size": spec.n_radial, "navigate": False,
+        "scale": spec.radial_step, "offset": float(spec.radii[0]),
+    }  # fmt: skip
+    azimuthal = {
+        "name": "azimuth", "units": "deg", "size": spec.n_azimuthal, "navigate": False,
+        "scale": 360 / spec.n_azimuthal, "offset": 0.0,
+    }  # fmt: skip
+    return [*({**axis, "navigate": True} for axis in axes), radial, azimuthal]
+
+
+def _progress(show: bool | None) -> Any:
+    """Return dask's progress bar, or nothing; on a cluster its dashboard shows the progress."""
+    import hyperspy.api as hs
+    from dask.diagnostics import ProgressBar
+
+    show = hs.preferences.General.show_progressbar if show is None else show
+    return ProgressBar() if show else nullcontext()
