@@ -14,7 +14,7 @@ from pyxem_nas import Acquisition, ModelBundle, Randomization, example_phases, s
 SETTINGS = {
     # one bundle for precession from 0 to 1 degree
     "steel": {
-        "max_trials": 7,
+        "max_trials": 6,
         "epochs": 3,
         "n_samples": 400_000,
         "seed": 0,

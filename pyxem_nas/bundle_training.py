@@ -205,7 +205,9 @@ def search_models(
     source = DescriptorSource(reflections, len(phases), acquisition, spec, randomization)
     cells = [make_cells(phase) for phase in phases]
     searches = SearchSettings(max_trials, epochs, tuner=tuner, seed=seed)
-    training = TrainingSettings(n_samples=n_samples, seed=seed)
+    training = TrainingSettings(
+        n_samples=n_samples, samples_per_epoch=min(25_600, n_samples), seed=seed
+    )
 
     models: dict[str, bytes] = {}
     reports: list[dict[str, Any]] = []
@@ -312,7 +314,7 @@ def _train_phase(workshop, source, architecture, training, donor) -> bytes:
     model = build_phase_network(architecture, source.spec.shape, source.n_known + 1)
     workshop.report(f"training the phase network: {model.count_params()} weights")
     _start_from(model, donor, workshop.report)
-    n_samples = max(training.n_samples // 3, training.samples_per_epoch)
+    n_samples = max(training.n_samples // 3, min(training.samples_per_epoch, training.n_samples))
     train_phase_network(
         model,
         source,

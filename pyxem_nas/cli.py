@@ -29,6 +29,7 @@ from pyxem_nas.console import (
     print_json,
     print_result,
     say,
+    send_logs_to_stderr,
     show_status,
     to_plain,
 )
@@ -146,6 +147,7 @@ def demo(
         from pyxem_nas.evaluation import evaluate
 
         model = ModelBundle.load(bundle)
+    send_logs_to_stderr()
     output.mkdir(parents=True, exist_ok=True)
     with show_status(f"Simulating a scan of {shape[0]} x {shape[1]} patterns"):
         scan, truth = simulate_scan(model.phase_list, shape, model.acquisition, seed=seed)
@@ -328,6 +330,7 @@ def index(
         from pyxem_nas.bundle import ModelBundle
 
         model = ModelBundle.load(bundle)
+    send_logs_to_stderr()
     stated_center = _parse_center(center)
     options = {
         "method": _parse_method(method or ["hybrid"]),
@@ -339,7 +342,8 @@ def index(
         "n_best": n_best,
         "refine": refine,
         "min_confidence": min_confidence,
-        "show_progressbar": False if as_json else None,
+        # a log has no use for a bar
+        "show_progressbar": None if sys.stdout.isatty() and not as_json else False,
     }
     results = []
     for file, paths in zip(files, plan, strict=True):
@@ -413,12 +417,27 @@ def _parse_acquisition(
 def _calibrate(scan: ElectronDiffraction2D, scale: float | None, units: str | None) -> None:
     """Set what was stated of the calibration."""
     if scale is None and units is None:
+        _check_calibrated(scan)
         return
     if scale is not None:
         if not scale > 0:
             raise ValueError(f"--scale must be positive, got {scale!r}")
         scan.calibration.scale = scale
     scan.calibration.units = units or "1/angstrom"
+
+
+def _check_calibrated(scan: ElectronDiffraction2D) -> None:
+    """Raise an error that says how to calibrate on the command line."""
+    from pyxem_nas.calibration import get_scale
+
+    try:
+        get_scale(scan, 200.0)  # the energy matters to the value, not to whether there is one
+    except ValueError:
+        units = [str(axis.units) for axis in scan.axes_manager.signal_axes]
+        raise ValueError(
+            f"the patterns are not calibrated in reciprocal units, got {units!r}; give the size "
+            "of a detector pixel in 1/angstrom, e.g. --scale 0.0123"
+        ) from None
 
 
 def _known_center(scan: ElectronDiffraction2D) -> str | None:
@@ -502,6 +521,8 @@ def info(
         whole = {"name": model.name, "phases": phases} | sections
         print_json(whole | {"search_report": model.search_report})
         return
+    for phase in phases:
+        phase["lattice"] = _format_lattice(phase["lattice"])
     print_result(_table(f"Bundle {model.name}", phases))
     for name, values in sections.items():
         print_result(grow_tree(name, values))
@@ -528,11 +549,18 @@ def _describe_phase(bundle: ModelBundle, phase_id: int) -> dict[str, Any]:
     return {
         "name": phase.name,
         "space_group": None if phase.space_group is None else phase.space_group.short_name,
-        "point_group": None if phase.point_group is None else phase.point_group.name,
-        "lattice": ", ".join(f"{value:.5g}" for value in phase.structure.lattice.abcABG()),
+        "lattice": [round(float(value), 6) for value in phase.structure.lattice.abcABG()],
         "cell": " ".join(f"{element}{n}" for element, n in counts.items()),
-        "orientation_by": "network" if network else "template matching",
+        "orientation": "network" if network else "templates",
     }
+
+
+def _format_lattice(lattice: Sequence[float]) -> str:
+    """Return the lattice parameters as one text, without angles that say nothing."""
+    lengths, angles = (" ".join(f"{v:.5g}" for v in part) for part in (lattice[:3], lattice[3:]))
+    if len(set(lattice[:3])) == 1:
+        lengths = f"{lattice[0]:.5g}"
+    return lengths if angles == "90 90 90" else f"{lengths}, {angles}"
 
 
 def _describe_search(report: Mapping[str, Any]) -> dict[str, Any]:

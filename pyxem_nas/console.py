@@ -10,6 +10,7 @@ import dataclasses
 import json
 import logging
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = [
     "print_json",
     "print_result",
     "say",
+    "send_logs_to_stderr",
     "show_status",
     "to_plain",
 ]
@@ -74,6 +76,13 @@ def log_progress() -> None:
     logger.setLevel(logging.INFO)
 
 
+def send_logs_to_stderr() -> None:
+    """Keep HyperSpy's log out of stdout, where it would spoil the results."""
+    for handler in logging.getLogger("hyperspy").handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+            handler.setStream(sys.stderr)
+
+
 def to_plain(value: Any) -> Any:
     """Return a value as JSON knows it.
 
@@ -115,24 +124,29 @@ def grow_tree(title: str, values: Any) -> Tree:
     title
         Text at the root.
     values
-        Dictionary or list; flat ones inside it become one line each.
+        Dictionary, list or scalar; what is short and flat becomes one line.
     """
+    if not _is_nested(values):
+        return Tree(escape(f"{title}: {_one_line(values)}"))
     tree = Tree(escape(title))
-    if not isinstance(values, dict | list):
-        values = [values]
     rows = values.items() if isinstance(values, dict) else enumerate(values, start=1)
     for key, value in rows:
-        items = value.values() if isinstance(value, dict) else value
-        nested = isinstance(value, dict | list)
-        if nested and any(isinstance(item, dict | list) for item in items):
-            tree.add(grow_tree(str(key), value))
-        else:
-            tree.add(escape(f"{key}: {_one_line(value)}"))
+        tree.add(grow_tree(str(key), value))
     return tree
+
+
+def _is_nested(value: Any) -> bool:
+    """Return whether a value needs more than one line."""
+    items = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(items, list):
+        return False
+    return len(items) > 6 or any(isinstance(item, dict | list) for item in items)
 
 
 def _one_line(value: Any) -> str:
     """Return a value, a flat list or a flat dictionary as one line."""
+    if value is None or value in ({}, []):
+        return "-"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_one_line(item)}" for key, item in value.items())
     if isinstance(value, list):

@@ -359,7 +359,12 @@ class Predictor:
         """Return the best templates and their twins, (m, 2 k, 4)."""
         from pyxem_nas.template_matching import get_template_library, match_templates
 
-        library = get_template_library(self.bundle.phases[phase_id], plan.acquisition)
+        # refinement goes beyond the grid: then a coarse one will do
+        library = get_template_library(
+            self.bundle.phases[phase_id],
+            plan.acquisition,
+            angular_resolution=2.0 if plan.refine else 1.0,
+        )
         spec = plan.sampler.specs[-1]
         n_best = max(_N_TEMPLATES, plan.n_best)
         quaternions, _ = match_templates(polar, spec.radii, library, n_best=n_best)

@@ -6,6 +6,7 @@ progress. Where an architecture comes from belongs to `search`.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from dataclasses import dataclass, field
@@ -223,10 +224,22 @@ def _train(model, make_batch, settings, checkpoint, report, *, top_k) -> dict[st
     callbacks = [_progress_class()(n_epochs, settings, report or _logger.info)]
     if checkpoint is not None:
         Path(checkpoint).mkdir(parents=True, exist_ok=True)
-        callbacks.append(keras.callbacks.BackupAndRestore(str(checkpoint)))
-    stream = _stream_class()(make_batch, settings, steps_per_epoch)
+        # two generations: a kill while one is written leaves the other
+        callbacks.append(keras.callbacks.BackupAndRestore(str(checkpoint), double_checkpoint=True))
+    stream = _stream_class()(make_batch, settings, steps_per_epoch, _epochs_done(checkpoint))
     history = model.fit(stream, epochs=n_epochs, callbacks=callbacks, verbose=0, shuffle=False)
     return {name: [float(v) for v in values] for name, values in history.history.items()}
+
+
+def _epochs_done(checkpoint: Path | str | None) -> int:
+    """Return where a checkpoint of Keras stands, so that its stream goes on from there."""
+    path = Path(checkpoint or ".") / "training_metadata.json"
+    if checkpoint is None or not path.exists():
+        return 0
+    try:
+        return int(json.loads(path.read_text())["epoch"])
+    except (json.JSONDecodeError, KeyError):  # killed while writing; Keras takes the one before
+        return int(json.loads(path.with_name(path.name + ".bkp").read_text())["epoch"])
 
 
 @cache
@@ -236,10 +249,10 @@ def _stream_class() -> type:
     class SimulatedStream(keras.utils.PyDataset):
         """Batches that depend on seed, epoch and position only, so that a resumed run repeats."""
 
-        def __init__(self, make_batch, settings, steps_per_epoch):
+        def __init__(self, make_batch, settings, steps_per_epoch, epoch):
             super().__init__(workers=1, use_multiprocessing=False, max_queue_size=4)
             self.make_batch, self.settings = make_batch, settings
-            self.steps_per_epoch, self.epoch = steps_per_epoch, 0
+            self.steps_per_epoch, self.epoch = steps_per_epoch, epoch
 
         def __len__(self):
             return self.steps_per_epoch

@@ -183,9 +183,17 @@ def test_center_on_the_corner_is_looked_for_and_a_stated_scale_keeps_the_center(
     cli._calibrate(scan, 0.5, "1/nm")
     assert list(scan.calibration.center) == pytest.approx(center)
     assert [a.scale for a in scan.axes_manager.signal_axes] == [0.5, 0.5]
+    cli._check_calibrated(scan)
     assert cli._known_center(scan) is None
     scan.calibration.center = (0, 0)
     assert cli._known_center(scan) == "auto"
+
+
+def test_a_scan_without_calibration_is_told_of_the_option():
+    scan, _ = simulate_scan(example_phases("silver"), (2,), ACQUISITION, seed=0)
+    scan.calibration.units = "cm"
+    with pytest.raises(ValueError, match=r"got \['cm', 'cm'\].*--scale"):
+        cli._calibrate(scan, None, None)
 
 
 # ------------------------------------------------------------------------- evaluate

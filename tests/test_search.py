@@ -1,0 +1,68 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from pyxem_nas import Acquisition, ModelBundle, example_phases, search_models
+from pyxem_nas.networks import Architecture
+from pyxem_nas.orientation import make_cells
+from pyxem_nas.search import SearchSettings, hold_out_domain, search_orientation_architecture
+from pyxem_nas.simulation import get_reflections
+from pyxem_nas.training import DescriptorSource
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture(scope="module")
+def source():
+    phases = [phase for _, phase in example_phases("silver")]
+    return DescriptorSource(get_reflections(phases), 1, Acquisition(200))
+
+
+def test_search_reports_every_trial_and_resumes(source, tmp_path):
+    phase = next(phase for _, phase in example_phases("silver"))
+    cells = make_cells(phase, spacing=15)
+    one = SearchSettings(max_trials=1, epochs=1, n_train=128, n_validation=64, seed=1)
+    first = search_orientation_architecture(source, cells, 0, one, tmp_path, name="Ag")
+    assert len(first.trials) == 1
+    more = dataclasses.replace(one, max_trials=2)
+    report = search_orientation_architecture(source, cells, 0, more, tmp_path, name="Ag")
+    assert len(report.trials) == 2
+    kept = next(t for t in report.trials if t["trial"] == first.trials[0]["trial"])
+    assert kept["validation_loss"] == first.trials[0]["validation_loss"]  # not run again
+    losses = [trial["validation_loss"] for trial in report.trials]
+    assert losses == sorted(losses)
+    for trial in report.trials:
+        assert trial["n_parameters"] > 0
+        assert trial["patterns_per_second"] > 0
+    assert isinstance(report.architecture, Architecture)
+    json.dumps(report.to_dict())
+
+
+def test_trials_are_judged_on_another_simulator(source):
+    train, judge = hold_out_domain(source.randomization)
+    assert train.draw(200, np.random.default_rng(0))["two_beam"].max() == 0
+    assert judge.draw(200, np.random.default_rng(0))["two_beam"].min() == 1
+
+
+def test_bundle_from_phases_without_a_search(tmp_path):
+    options = {
+        "max_trials": 0, "n_samples": 512, "seed": 2, "directory": tmp_path / "work",
+        "architecture": Architecture(width=16, n_blocks=1),
+    }  # fmt: skip
+    lines = []
+    acquisition = Acquisition(200, 0.7)
+    bundle = search_models(example_phases("silver"), acquisition, report=lines.append, **options)
+    assert set(bundle.models) == {"orientation_0", "phase"}
+    assert bundle.precession_range == pytest.approx((0.5, 0.9))
+    assert bundle.provenance["settings"]["seed"] == 2
+    assert any("epoch 1/1" in line for line in lines)
+    bundle.save(tmp_path / "ag.nas")
+    assert ModelBundle.load(tmp_path / "ag.nas").judges[0]["refined"].none is not None
+
+    again = []
+    search_models(example_phases("silver"), acquisition, report=again.append, **options)
+    assert not any("epoch" in line for line in again)  # nothing is trained twice
+    with pytest.raises(ValueError, match="other settings"):
+        search_models(example_phases("silver"), acquisition, **{**options, "seed": 3})
