@@ -16,7 +16,7 @@ SETTINGS = {
     "steel": {
         "max_trials": 6,
         "epochs": 3,
-        "n_samples": 400_000,
+        "n_samples": 300_000,
         "seed": 0,
         "search_phase": "NbC",
         "randomization": Randomization(precession_angle=(0.0, 1.0)),
@@ -24,7 +24,7 @@ SETTINGS = {
     # the architecture found for steel, starting from its weights: no search
     "silver": {
         "max_trials": 0,
-        "n_samples": 130_000,
+        "n_samples": 100_000,
         "seed": 0,
         "randomization": Randomization(precession_angle=(0.0, 1.2)),
     },

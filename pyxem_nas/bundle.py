@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyxem_nas.descriptors import DescriptorSpec
+from pyxem_nas.descriptors import DescriptorSpec, PatternSpec
 from pyxem_nas.orientation import OrientationCells
 from pyxem_nas.simulation import Acquisition
 
@@ -121,6 +121,9 @@ class ModelBundle:
         How, when and from what the bundle was made: versions, seeds, settings, figures.
     search_report
         What the architecture search tried.
+    pattern_spec
+        Cartesian pattern that the phase network takes, the founding paper's input; None: it takes
+        descriptors.
 
     See Also
     --------
@@ -139,6 +142,7 @@ class ModelBundle:
     phase_temperature: float | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
     search_report: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    pattern_spec: PatternSpec | None = None
 
     def __post_init__(self) -> None:
         ids = list(self.phase_list.ids)
@@ -236,6 +240,7 @@ class ModelBundle:
             cells={new: self.cells[k] for new, k in enumerate(old) if k in self.cells},
             judges={new: self.judges[k] for new, k in enumerate(old) if k in self.judges},
             phase_temperature=None,
+            pattern_spec=None,
         )
 
     def save(self, path: Path | str, overwrite: bool = False) -> None:
@@ -308,6 +313,7 @@ class ModelBundle:
             "phases": [_phase_to_dict(phase) for phase in self.phases],
             "acquisition": self.acquisition.to_dict(),
             "spec": self.spec.to_dict(),
+            "pattern_spec": self.pattern_spec and self.pattern_spec.to_dict(),
             "cells": {
                 str(k): {"directions": c.directions.tolist(), "n_inplane": c.n_inplane}
                 for k, c in self.cells.items()
@@ -441,6 +447,7 @@ def _from_header(header: dict[str, Any], files: dict[str, bytes]) -> ModelBundle
         phase_temperature=header["phase_temperature"],
         provenance=header["provenance"],
         search_report=header["search_report"],
+        pattern_spec=header["pattern_spec"] and PatternSpec(**header["pattern_spec"]),
     )
 
 

@@ -25,9 +25,14 @@ import numpy as np
 from pyxem_nas.bundle import Judge, ModelBundle, Thresholds, dump_keras, load_keras, number_phases
 from pyxem_nas.camera import Randomization
 from pyxem_nas.candidates import judge_candidates, rank_candidates, select_candidates
-from pyxem_nas.descriptors import DescriptorSpec
+from pyxem_nas.descriptors import DescriptorSpec, PatternSpec
 from pyxem_nas.evaluation import disorientation_angles
-from pyxem_nas.networks import Architecture, build_orientation_network, build_phase_network
+from pyxem_nas.networks import (
+    Architecture,
+    PatternArchitecture,
+    build_orientation_network,
+    build_phase_network,
+)
 from pyxem_nas.orientation import laue_proper_group, make_cells
 from pyxem_nas.refinement import get_refinement_spec, refine_candidates
 from pyxem_nas.search import (
@@ -105,7 +110,8 @@ def search_models(
     directory: Path | str | None = None,
     seed: int = 0,
     name: str = "custom",
-    phase_input: Literal["descriptor"] = "descriptor",
+    phase_input: Literal["descriptor", "pattern"] = "descriptor",
+    rotate: bool = True,
     architecture: Architecture | None = None,
     search_phase: str | None = None,
     shared_architecture: bool = True,
@@ -137,7 +143,10 @@ def search_models(
     name
         Name of the bundle.
     phase_input
-        What the phase network sees; "descriptor" is the only choice that bundles hold.
+        What the phase network sees: the polar descriptor, on which it is invariant to rotations by
+        construction, or the Cartesian "pattern", as in the founding paper.
+    rotate
+        Turn Cartesian patterns by random angles in search and training (the paper's augmentation).
     architecture
         Taken where nothing is searched. None: the one that came out of our own search.
     search_phase
@@ -171,11 +180,8 @@ def search_models(
     names = [phase.name for _, phase in phase_list]
     if search_phase is not None and search_phase not in names:
         raise ValueError(f"search_phase must be one of {names!r}, got {search_phase!r}")
-    if phase_input != "descriptor":
-        raise ValueError(
-            f'phase_input must be "descriptor" in a bundle, got {phase_input!r}; the search on '
-            "Cartesian patterns is search_space.PatternTrunk"
-        )
+    if phase_input not in ("descriptor", "pattern"):
+        raise ValueError(f'phase_input must be "descriptor" or "pattern", got {phase_input!r}')
     spec = spec or DescriptorSpec()
     randomization = randomization or _randomization_for(acquisition)
     phase_list = number_phases([phase for _, phase in phase_list])
@@ -192,6 +198,8 @@ def search_models(
         "seed": seed,
         "tuner": tuner,
         "search_phase": search_phase,
+        "phase_input": phase_input,
+        "rotate": rotate,
         "architecture": None if architecture is None else architecture.to_dict(),
         "shared_architecture": shared_architecture,
         "spec": spec.to_dict(),
@@ -226,25 +234,34 @@ def search_models(
                     source, cells[k], k, searches, directory, name=phases[k].name, report=report
                 ),
                 reports,
-            )
+            ).architecture
         models[f"orientation_{k}"] = workshop.once(
             f"orientation_{k}.keras",
             lambda k=k, found=found: _train_orientation(
                 workshop, source, cells[k], k, found, training, models.get(first, donor)
             ),
         )
+    pattern_spec = PatternSpec(blur=spec.blur) if phase_input == "pattern" else None
+    phase_source = dataclasses.replace(source, spec=pattern_spec or spec)
+    phase_architecture = found if pattern_spec is None else PatternArchitecture(rotate=rotate)
     if max_trials:
         easier = dataclasses.replace(
             searches, epochs=max(1, epochs // 2), n_train=searches.n_train // 2
         )
-        found = _search_once(
+        result = _search_once(
             workshop,
             "search_phase.json",
-            lambda: search_phase_architecture(source, easier, directory, report=report),
+            lambda: search_phase_architecture(
+                phase_source, easier, directory, rotate=rotate, report=report
+            ),
             reports,
         )
+        phase_architecture = (
+            result.architecture if pattern_spec is None else result.get_pattern_architecture(rotate)
+        )
     models["phase"] = workshop.once(
-        "phase.keras", lambda: _train_phase(workshop, source, found, training, models[first])
+        "phase.keras",
+        lambda: _train_phase(workshop, phase_source, phase_architecture, training, models[first]),
     )
     report("calibrating on held-out simulations")
     bundle = ModelBundle(
@@ -256,6 +273,7 @@ def search_models(
         dict(enumerate(cells)),
         precession_range=randomization.precession_angle,
         search_report=reports,
+        pattern_spec=pattern_spec,
     )
     bundle, figures = calibrate(bundle, source, seed=seed)
     provenance = {
@@ -278,15 +296,13 @@ def _randomization_for(acquisition: Acquisition) -> Randomization:
     return Randomization(precession_angle=(max(0.0, angle - 0.2), angle + 0.2))
 
 
-def _search_once(workshop, name, search: Callable[[], SearchReport], reports) -> Architecture:
+def _search_once(workshop, name, search: Callable[[], SearchReport], reports) -> SearchReport:
     """Run a search unless its report is there; add it to the reports."""
     content = workshop.once(name, lambda: json.dumps(search().to_dict()).encode())
     fields = json.loads(content)
     reports.append(fields)
     settings = SearchSettings(**fields["settings"])
-    return SearchReport(
-        fields["target"], fields["trials"], settings, fields["seconds"]
-    ).architecture
+    return SearchReport(fields["target"], fields["trials"], settings, fields["seconds"])
 
 
 def _train_orientation(workshop, source, cells, k, architecture, training, donor) -> bytes:
@@ -489,6 +505,7 @@ def _calibrate_phase_network(bundle, simulator, seed, n):
     """Return temperature, accuracy per class and the confidence of true patterns' right class."""
     from scipy.optimize import minimize_scalar
 
+    simulator = dataclasses.replace(simulator, spec=bundle.pattern_spec or bundle.spec)
     descriptors, classes, _ = simulator.simulate(
         n * (simulator.n_known + 1), np.random.default_rng((seed, 601))
     )

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 import numba
 import numpy as np
 
-from pyxem_nas.descriptors import _FASTMATH, DescriptorSpec, _blur, _describe
+from pyxem_nas.descriptors import _FASTMATH, DescriptorSpec, PatternSpec, _blur, _describe
 from pyxem_nas.orientation import quaternions_to_matrices
 from pyxem_nas.simulation import Reflections, excitation_error, rocking_factor
 
@@ -99,7 +99,7 @@ def simulate_descriptors(
     phase_id: np.ndarray,
     quaternions: np.ndarray,
     parameters: np.ndarray,
-    spec: DescriptorSpec,
+    spec: DescriptorSpec | PatternSpec,
     rng: np.random.Generator,
     *,
     wavelength: float,
@@ -119,7 +119,7 @@ def simulate_descriptors(
     parameters
         From `Randomization.draw`, shape (n,).
     spec
-        The descriptor.
+        The descriptor, or the Cartesian pattern.
     rng
         Source of the noise; the same state gives the same bytes on any number of threads.
     wavelength
@@ -137,12 +137,8 @@ def simulate_descriptors(
         Array of shape (n, pattern_size, pattern_size), float32, on request.
     """
     n = len(parameters)
-    polar = np.stack(
-        [
-            np.multiply.outer(spec.radii, np.cos(spec.azimuths)),
-            -np.multiply.outer(spec.radii, np.sin(spec.azimuths)),
-        ]
-    ).astype(np.float32)
+    # columns to the right, rows down
+    grid = (spec.positions * np.array([1, -1])[:, None, None]).astype(np.float32)
     patterns = np.empty((n if return_patterns else 0, pattern_size, pattern_size), np.float32)
     descriptors = _simulate(
         reflections.vectors,
@@ -154,7 +150,8 @@ def simulate_descriptors(
         parameters,
         rng.integers(1, 2**63, n, dtype=np.uint64),
         1 / wavelength,
-        polar,
+        grid,
+        spec.subtracts_background,
         spec.blur,
         pattern_size,
         *_noise_tables(),
@@ -379,10 +376,10 @@ def _draw_pattern(image, spots, n_spots, p, full_scale, tables, state):
 @numba.njit(cache=True, parallel=True, error_model="numpy")
 def _simulate(
     vectors, intensities, extinction, bounds, phase_id, matrices, parameters, seeds, wavenumber,
-    polar, blur, pattern_size, poisson, normal, patterns,
+    grid, subtract, blur, pattern_size, poisson, normal, patterns,
 ):  # fmt: skip
     n = len(parameters)
-    descriptors = np.zeros((n, polar.shape[1], polar.shape[2]), np.float32)
+    descriptors = np.zeros((n, grid.shape[1], grid.shape[2]), np.float32)
     ones = np.ones((pattern_size, pattern_size), np.float32)
     for i in numba.prange(n):
         p = parameters[i]
@@ -410,6 +407,6 @@ def _simulate(
         buffer = np.empty_like(image)
         blurred = np.empty_like(image)
         _blur(image, ones, ones, kernel, kernel, buffer, blurred)
-        offsets = polar * np.float32(1 / p.scale)
-        _describe(blurred, np.float32(x), np.float32(y), offsets, descriptors[i])
+        offsets = grid * np.float32(1 / p.scale)
+        _describe(blurred, np.float32(x), np.float32(y), offsets, subtract, descriptors[i])
     return descriptors

@@ -103,6 +103,17 @@ class DescriptorSpec:
         """Centres of the azimuthal bins in radians, shape (n_azimuthal,)."""
         return 2 * np.pi * np.arange(self.n_azimuthal) / self.n_azimuthal
 
+    @property
+    def positions(self) -> np.ndarray:
+        """Sampling points (x, y) in 1/angstrom, y up, shape (2, n_radial, n_azimuthal)."""
+        radius, azimuth = np.meshgrid(self.radii, self.azimuths, indexing="ij")
+        return np.stack([radius * np.cos(azimuth), radius * np.sin(azimuth)])
+
+    @property
+    def subtracts_background(self) -> bool:
+        """Whether the median of each row of sampling points, a ring, is subtracted."""
+        return True
+
     def to_dict(self) -> dict:
         """Return the fields as plain values for JSON."""
         return {**asdict(self), "radial_range": list(self.radial_range)}
@@ -111,6 +122,48 @@ class DescriptorSpec:
     def from_dict(cls, fields: dict) -> DescriptorSpec:
         """Return the specification that `to_dict` wrote."""
         return cls(**{**fields, "radial_range": tuple(fields["radial_range"])})
+
+
+@dataclass(frozen=True)
+class PatternSpec:
+    """Definition of a Cartesian pattern that a network takes: the founding paper's input.
+
+    The square root of the blurred pattern on a square grid centred on the beam, at unit root mean
+    square. Like descriptors it is physical, so one network serves every camera.
+
+    Parameters
+    ----------
+    size
+        Number of rows and columns.
+    radius
+        Half the width of the grid in 1/angstrom.
+    blur
+        As in `DescriptorSpec`.
+    """
+
+    size: int = 64
+    radius: float = 1.4
+    blur: float = 0.02
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of one pattern, ``(size, size)``."""
+        return self.size, self.size
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Sampling points (x, y) in 1/angstrom, y up, row 0 at the top, shape (2, size, size)."""
+        line = self.radius * (2 * np.arange(self.size) + 1 - self.size) / self.size
+        return np.stack(np.meshgrid(line, -line))
+
+    @property
+    def subtracts_background(self) -> bool:
+        """No background is subtracted."""
+        return False
+
+    def to_dict(self) -> dict:
+        """Return the fields as plain values for JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -159,7 +212,7 @@ class PolarSampler:
     block of patterns.
     """
 
-    specs: tuple[DescriptorSpec, ...]
+    specs: tuple[DescriptorSpec | PatternSpec, ...]
     detector_shape: tuple[int, int]
     offsets: tuple[np.ndarray, ...]  # per spec: (2, n_radial, n_azimuthal) float32 column, row
     kernels: tuple[np.ndarray, np.ndarray]  # blur along y and x, float32, odd length
@@ -167,7 +220,7 @@ class PolarSampler:
     normalisation: np.ndarray  # (ny, nx) float32, 1 / blurred weight, 0 where nothing is seen
 
 
-def make_sampler(detector: Detector, *specs: DescriptorSpec) -> PolarSampler:
+def make_sampler(detector: Detector, *specs: DescriptorSpec | PatternSpec) -> PolarSampler:
     """Precompute the sampling of patterns of one detector.
 
     Parameters
@@ -207,9 +260,7 @@ def make_sampler(detector: Detector, *specs: DescriptorSpec) -> PolarSampler:
     np.divide(1, seen, out=normalisation, where=seen > 0.5 * full)
     offsets = []
     for spec in specs:
-        radius, azimuth = np.meshgrid(spec.radii, spec.azimuths, indexing="ij")
-        positions = np.stack([radius * np.cos(azimuth), radius * np.sin(azimuth)])
-        offsets.append(np.tensordot(detector.matrix, positions, 1).astype(np.float32))
+        offsets.append(np.tensordot(detector.matrix, spec.positions, 1).astype(np.float32))
     return PolarSampler(specs, (ny, nx), tuple(offsets), kernels, weight, normalisation)
 
 
@@ -242,8 +293,9 @@ def compute_descriptors(
             *sampler.kernels,
             sampler.pixel_weight,
             sampler.normalisation,
+            spec.subtracts_background,
         )
-        for offsets in sampler.offsets
+        for spec, offsets in zip(sampler.specs, sampler.offsets, strict=True)
     )
 
 
@@ -360,7 +412,7 @@ def _ring_median(ring):
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
-def _describe(blurred, center_x, center_y, offsets, descriptor):
+def _describe(blurred, center_x, center_y, offsets, subtract, descriptor):
     """Fill one descriptor from a blurred pattern."""
     ring = np.empty(descriptor.shape[1], np.float32)
     work = (np.empty(ring.size, np.int32), np.empty_like(ring), np.empty_like(ring))
@@ -371,7 +423,11 @@ def _describe(blurred, center_x, center_y, offsets, descriptor):
         _sample_ring(blurred, center_x, center_y, offsets[0, r], offsets[1, r], work, ring)
         median, maximum = _ring_median(ring)
         out = descriptor[r]
-        if median < 0 or maximum - median < _FLAT * maximum:
+        if not subtract:
+            median = np.float32(0)
+        elif maximum - median < _FLAT * maximum:
+            median = np.float32(-1)
+        if median < 0:
             for a in range(n_azimuthal):
                 out[a] = np.float32(0)
             continue
@@ -390,12 +446,14 @@ def _describe(blurred, center_x, center_y, offsets, descriptor):
 
 
 @numba.njit(cache=True, parallel=True, fastmath=_FASTMATH)
-def _describe_stack(patterns, centers, offsets, kernel_y, kernel_x, weight, normalisation):
+def _describe_stack(
+    patterns, centers, offsets, kernel_y, kernel_x, weight, normalisation, subtract
+):
     n = patterns.shape[0]
     descriptors = np.empty((n, offsets.shape[1], offsets.shape[2]), np.float32)
     for i in numba.prange(n):
         buffer = np.empty(weight.shape, np.float32)
         blurred = np.empty(weight.shape, np.float32)
         _blur(patterns[i], weight, normalisation, kernel_y, kernel_x, buffer, blurred)
-        _describe(blurred, centers[i, 0], centers[i, 1], offsets, descriptors[i])
+        _describe(blurred, centers[i, 0], centers[i, 1], offsets, subtract, descriptors[i])
     return descriptors

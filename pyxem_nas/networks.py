@@ -57,6 +57,32 @@ class Architecture:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class PatternArchitecture:
+    """Hyperparameters of a phase network on Cartesian patterns, the founding paper's input.
+
+    Parameters
+    ----------
+    width
+        Channels of the first block; they double twice.
+    n_blocks
+        Blocks of convolution, batch normalisation and pooling.
+    kernel_size
+        Width of the convolutions.
+    rotate
+        Turn patterns by random angles in training (the paper's augmentation).
+    """
+
+    width: int = 16
+    n_blocks: int = 4
+    kernel_size: int = 3
+    rotate: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values for JSON."""
+        return asdict(self)
+
+
 @cache
 def circular_convolution_class() -> type:
     """Return the Keras layer `CircularConv1D`, made and registered at the first call."""
@@ -198,19 +224,17 @@ def build_euler_head(features: keras.KerasTensor, name: str = "euler_angles") ->
 
 
 def build_pattern_trunk(
-    inputs: keras.KerasTensor, *, width: int, n_blocks: int, kernel_size: int, rotate: bool
+    inputs: keras.KerasTensor, architecture: PatternArchitecture
 ) -> keras.KerasTensor:
-    """Return a feature vector of Cartesian patterns (batch, ny, nx), the paper's input.
-
-    With `rotate`, patterns are turned by a random angle in training, never mirrored.
-    """
+    """Return a feature vector of Cartesian patterns (batch, ny, nx); they are never mirrored."""
     import keras
 
     x = keras.layers.Reshape((*inputs.shape[1:], 1))(inputs)
-    if rotate:
+    a = architecture
+    if a.rotate:
         x = keras.layers.RandomRotation(0.5, fill_mode="constant")(x)
-    for k in range(n_blocks):
-        x = keras.layers.Conv2D(width * 2 ** min(k, 2), kernel_size, padding="same")(x)
+    for k in range(a.n_blocks):
+        x = keras.layers.Conv2D(a.width * 2 ** min(k, 2), a.kernel_size, padding="same")(x)
         x = keras.layers.Activation("relu")(keras.layers.BatchNormalization()(x))
         x = keras.layers.MaxPooling2D(2)(x)
     return keras.layers.GlobalAveragePooling2D()(x)
@@ -229,14 +253,21 @@ def build_orientation_network(
 
 
 def build_phase_network(
-    architecture: Architecture, descriptor_shape: tuple[int, int], n_classes: int
+    architecture: Architecture | PatternArchitecture, input_shape: tuple[int, int], n_classes: int
 ) -> keras.Model:
-    """Return a network from descriptors to phase logits, invariant to turning the pattern."""
+    """Return a network to phase logits, from descriptors or from Cartesian patterns.
+
+    On descriptors it is invariant to turning the pattern by construction.
+    """
     import keras
 
-    inputs = keras.Input(descriptor_shape, name="descriptor")
-    features = build_trunk(inputs, architecture)
-    return keras.Model(inputs, build_phase_head(features, n_classes, architecture.dropout))
+    inputs = keras.Input(input_shape, name="inputs")
+    if isinstance(architecture, PatternArchitecture):
+        outputs = build_phase_head(build_pattern_trunk(inputs, architecture), n_classes)
+    else:
+        features = build_trunk(inputs, architecture)
+        outputs = build_phase_head(features, n_classes, architecture.dropout)
+    return keras.Model(inputs, outputs)
 
 
 def _normalize(x: keras.KerasTensor, architecture: Architecture) -> keras.KerasTensor:

@@ -22,9 +22,14 @@ from pyxem_nas.candidates import (
     select_candidates,
     with_twins,
 )
-from pyxem_nas.descriptors import PolarSampler, compute_descriptors
+from pyxem_nas.descriptors import (
+    DescriptorSpec,
+    PatternSpec,
+    PolarSampler,
+    compute_descriptors,
+)
 from pyxem_nas.orientation import laue_proper_group
-from pyxem_nas.refinement import refine_candidates
+from pyxem_nas.refinement import get_refinement_spec, refine_candidates
 from pyxem_nas.simulation import Acquisition, Reflections, get_reflections
 
 if TYPE_CHECKING:
@@ -53,7 +58,7 @@ class IndexingPlan:
     bundle
         Phases, networks, calibration.
     sampler
-        Sampling of the detector for the bundle's descriptor and the refinement's polar pattern.
+        Sampling of the detector for `get_specs` of the bundle.
     branches
         Branch of each phase: "hybrid", "network", "template" or a callable.
     acquisition
@@ -79,6 +84,12 @@ class IndexingPlan:
     def n_columns(self) -> int:
         """Number of columns of a block of result rows."""
         return len(_PROPERTIES) + 4 * self.n_best
+
+
+def get_specs(bundle: ModelBundle) -> tuple[DescriptorSpec | PatternSpec, ...]:
+    """Return how a bundle wants patterns described: for networks, for refinement, for the phase."""
+    specs = (bundle.spec, get_refinement_spec(bundle.spec))
+    return specs if bundle.pattern_spec is None else (*specs, bundle.pattern_spec)
 
 
 def predict_lazily(patterns: da.Array, centers: np.ndarray, plan: IndexingPlan) -> da.Array:
@@ -174,9 +185,8 @@ def index_block(patterns: np.ndarray, centers: np.ndarray, plan: IndexingPlan) -
     """
     with _lock:
         predictor = get_predictor(plan.bundle)
-        descriptors, *finer = compute_descriptors(patterns, centers, plan.sampler)
-        polar = finer[0] if finer else descriptors
-        return predictor.index(descriptors, polar, plan)
+        descriptors, polar, *cartesian = compute_descriptors(patterns, centers, plan.sampler)
+        return predictor.index(descriptors, polar, plan, *cartesian)
 
 
 def get_predictor(bundle: ModelBundle) -> Predictor:
@@ -224,11 +234,17 @@ class Predictor:
         logits, norms = (np.concatenate(p)[:n] for p in zip(*parts, strict=True))
         return logits, norms
 
-    def index(self, descriptors: np.ndarray, polar: np.ndarray, plan: IndexingPlan) -> np.ndarray:
-        """Return result rows for descriptors and finer polar patterns of the same positions."""
+    def index(
+        self,
+        descriptors: np.ndarray,
+        polar: np.ndarray,
+        plan: IndexingPlan,
+        cartesian: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Return result rows for one stack of patterns, described as `get_specs` says."""
         n = len(descriptors)
         empty = ~descriptors.any(axis=(1, 2))
-        phase, probability = self.classify(descriptors)
+        phase, probability = self.classify(descriptors if cartesian is None else cartesian)
         n_phases = len(self.bundle.phases)
         if phase is None:
             answers, phase, probability, phase_reliability = self._try_all(descriptors, polar, plan)
@@ -259,11 +275,11 @@ class Predictor:
         rows[:, len(columns) :] = answers["quaternions"].reshape(n, -1)
         return rows
 
-    def classify(self, descriptors: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def classify(self, inputs: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Return phase id (n_phases: none of these) and probability; None where physics decides."""
-        n = len(descriptors)
+        n = len(inputs)
         if "phase" in self.bundle.models:
-            logits, _ = self.run("phase", descriptors)
+            logits, _ = self.run("phase", inputs)
             scaled = logits / (self.bundle.phase_temperature or 1.0)
             scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
             scaled /= scaled.sum(axis=1, keepdims=True)
@@ -365,13 +381,13 @@ class Predictor:
             plan.acquisition,
             angular_resolution=2.0 if plan.refine else 1.0,
         )
-        spec = plan.sampler.specs[-1]
+        spec = plan.sampler.specs[1]
         n_best = max(_N_TEMPLATES, plan.n_best)
         quaternions, _ = match_templates(polar, spec.radii, library, n_best=n_best)
         return with_twins(quaternions)
 
     def _refine(self, candidates, polar, phase_id, plan, refine):
-        spec = plan.sampler.specs[-1]
+        spec = plan.sampler.specs[1]
         return refine_candidates(
             polar,
             candidates,

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pyxem_nas.camera import Randomization
-from pyxem_nas.networks import Architecture
+from pyxem_nas.descriptors import PatternSpec
+from pyxem_nas.networks import Architecture, PatternArchitecture
 from pyxem_nas.orientation import OrientationCells
 from pyxem_nas.training import DescriptorSource, cell_labels
 
@@ -82,8 +83,18 @@ class SearchReport:
 
     @property
     def architecture(self) -> Architecture:
-        """The best architecture found."""
-        return _architecture(self.trials[0]["hyperparameters"])
+        """The best architecture found, of a search on descriptors."""
+        return Architecture(**self._best(Architecture))
+
+    def get_pattern_architecture(self, rotate: bool) -> PatternArchitecture:
+        """Return the best architecture found, of a search on Cartesian patterns."""
+        return PatternArchitecture(**{**self._best(PatternArchitecture), "rotate": rotate})
+
+    def _best(self, kind: type) -> dict[str, Any]:
+        """Return what AutoKeras' hyperparameters of the best trial say of an architecture."""
+        names = {f.name for f in dataclasses.fields(kind)}
+        values = {k.split("/")[-1]: v for k, v in self.trials[0]["hyperparameters"].items()}
+        return {name: value for name, value in values.items() if name in names}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values for JSON."""
@@ -137,14 +148,15 @@ def search_orientation_architecture(
     report
         All trials, the best first.
     """
-    from pyxem_nas.search_space import OrientationHead
+    from pyxem_nas.search_space import DescriptorTrunk, OrientationHead
 
     def label(_: np.ndarray, quaternions: np.ndarray) -> np.ndarray:
         return cell_labels(cells, quaternions)
 
     head = OrientationHead(cells.n_inplane, cells.n_directions, name="cell_logits")
     data = _search_data(source, settings, label, phase_id)
-    return _search(f"orientation of {name}", head, data, settings, Path(directory), report)
+    trunk = DescriptorTrunk(name="trunk")
+    return _search(f"orientation of {name}", trunk, head, data, settings, Path(directory), report)
 
 
 def search_phase_architecture(
@@ -152,17 +164,25 @@ def search_phase_architecture(
     settings: SearchSettings,
     directory: Path | str,
     *,
+    rotate: bool = True,
     report: Callable[[str], None] = _logger.info,
 ) -> SearchReport:
-    """Search the phase classifier on descriptors; as `search_orientation_architecture`."""
-    from pyxem_nas.search_space import PhaseHead
+    """Search the phase classifier; as `search_orientation_architecture`.
+
+    On descriptors, or on Cartesian patterns if that is what `source.spec` describes; then, with
+    `rotate`, they are turned by random angles in training.
+    """
+    from pyxem_nas.search_space import DescriptorTrunk, PatternTrunk, PhaseHead
 
     def label(classes: np.ndarray, _: np.ndarray) -> np.ndarray:
         return classes.astype(np.int32)
 
     head = PhaseHead(source.n_known + 1, name="phase_logits")
     data = _search_data(source, settings, label, None)
-    return _search("phase", head, data, settings, Path(directory), report)
+    trunk = DescriptorTrunk(name="trunk")
+    if isinstance(source.spec, PatternSpec):
+        trunk = PatternTrunk(rotate, name="trunk")
+    return _search("phase", trunk, head, data, settings, Path(directory), report)
 
 
 def _search_data(source, settings, label, phase_id) -> tuple[np.ndarray, ...]:
@@ -177,17 +197,15 @@ def _search_data(source, settings, label, phase_id) -> tuple[np.ndarray, ...]:
     return tuple(arrays)
 
 
-def _search(target, head, data, settings, directory, report) -> SearchReport:
+def _search(target, trunk, head, data, settings, directory, report) -> SearchReport:
     import autokeras as ak
     import keras
 
-    from pyxem_nas.search_space import DescriptorTrunk
-
     x, y, x_validation, y_validation = data
-    inputs = ak.Input(name="descriptor")
+    inputs = ak.Input(name="inputs")
     model = ak.AutoModel(
         inputs=inputs,
-        outputs=head(DescriptorTrunk(name="trunk")(inputs)),
+        outputs=head(trunk(inputs)),
         project_name=target.replace(" ", "_"),
         directory=str(directory),
         max_trials=settings.max_trials,
@@ -257,10 +275,3 @@ def _add_seconds(project: Path, seconds: float) -> float:
     temporary.write_text(json.dumps(seconds))
     os.replace(temporary, path)
     return seconds
-
-
-def _architecture(hyperparameters: dict[str, Any]) -> Architecture:
-    """Return the architecture that AutoKeras' hyperparameters describe."""
-    names = {f.name for f in dataclasses.fields(Architecture)}
-    values = {key.split("/")[-1]: value for key, value in hyperparameters.items()}
-    return Architecture(**{name: value for name, value in values.items() if name in names})

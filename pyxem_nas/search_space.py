@@ -55,13 +55,13 @@ class PatternTrunk(ak.Block):
 
     def build(self, hp, inputs=None):
         """Return a feature vector (batch, width) for patterns."""
-        return networks.build_pattern_trunk(
-            tree.flatten(inputs)[0],
+        architecture = networks.PatternArchitecture(
             width=hp.Choice("width", [16, 24, 32], default=16),
             n_blocks=hp.Int("n_blocks", 3, 5, default=4),
             kernel_size=hp.Choice("kernel_size", [3, 5], default=3),
             rotate=self.rotate,
         )
+        return networks.build_pattern_trunk(tree.flatten(inputs)[0], architecture)
 
 
 class _FixedHead(head_module.Head):

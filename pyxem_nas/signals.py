@@ -23,11 +23,11 @@ from pyxem_nas.prediction import (
     Branch,
     IndexingPlan,
     describe_lazily,
+    get_specs,
     predict_lazily,
     resolve_branches,
     split_rows,
 )
-from pyxem_nas.refinement import get_refinement_spec
 from pyxem_nas.simulation import Acquisition
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def get_polar_descriptors(
     center: Any = None,
     mask: np.ndarray | None = None,
     detector_flip: str | None = None,
+    distortion: np.ndarray | None = None,
     lazy_output: bool | None = None,
     show_progressbar: bool | None = None,
 ) -> PolarDescriptor2D:
@@ -63,6 +64,8 @@ def get_polar_descriptors(
         True where a detector pixel is left out, shape (ny, nx).
     detector_flip
         Axis along which the camera mirrors patterns: "x", "y" or None.
+    distortion
+        Matrix of shape (2, 2), as in `index_phase_orientation`.
     lazy_output
         Return a lazy signal; None: lazy for a lazy signal.
     show_progressbar
@@ -87,7 +90,7 @@ def get_polar_descriptors(
     spec = DescriptorSpec() if spec is None else spec
     acquisition = get_acquisition(self, Acquisition())
     scale = get_scale(self, _known_energy(self))
-    sampler = _get_sampler(self, scale, mask, detector_flip, (spec,))
+    sampler = _get_sampler(self, scale, mask, detector_flip, distortion, (spec,))
     centers = get_centers(self, center, scale)
     patterns = _get_blocks(self)
     data = describe_lazily(patterns, centers, sampler)
@@ -116,6 +119,7 @@ def index_phase_orientation(
     center: Any = None,
     mask: np.ndarray | None = None,
     detector_flip: str | None = None,
+    distortion: np.ndarray | None = None,
     scan_rotation: float = 0.0,
     n_best: int = 1,
     refine: bool = True,
@@ -147,6 +151,9 @@ def index_phase_orientation(
         True where a detector pixel is left out (beam stop, dead pixels), shape (ny, nx).
     detector_flip
         Axis along which the camera mirrors patterns: "x", "y" or None.
+    distortion
+        Matrix of shape (2, 2) that takes a true position (x, y), y up, to where the detector shows
+        it: ellipticity and scale error of the projector lenses.
     scan_rotation
         Angle in degrees from the diffraction to the scan frame, counter-clockwise.
     n_best
@@ -204,9 +211,7 @@ def index_phase_orientation(
     scale = get_scale(self, acquisition.beam_energy)
     plan = IndexingPlan(
         bundle=bundle,
-        sampler=_get_sampler(
-            self, scale, mask, detector_flip, (bundle.spec, get_refinement_spec(bundle.spec))
-        ),
+        sampler=_get_sampler(self, scale, mask, detector_flip, get_specs(bundle)),
         branches=resolve_branches(bundle, method),
         acquisition=acquisition,
         n_best=n_best,
@@ -293,7 +298,7 @@ def _check_acquisition(
     return known
 
 
-def _get_sampler(s, scale, mask, detector_flip, specs) -> PolarSampler:
+def _get_sampler(s, scale, mask, detector_flip, distortion, specs) -> PolarSampler:
     if detector_flip not in (None, "x", "y"):
         raise ValueError(f'detector_flip must be "x", "y" or None, got {detector_flip!r}')
     if s.data.dtype.kind not in "buif":
@@ -301,7 +306,14 @@ def _get_sampler(s, scale, mask, detector_flip, specs) -> PolarSampler:
     shape = s.axes_manager._signal_shape_in_array
     if min(shape) < 16:
         raise ValueError(f"patterns must have at least 16 x 16 pixels, got {shape}")
-    return make_sampler(Detector(shape, scale, flip=detector_flip, mask=mask), *specs)
+    if distortion is not None and not (
+        np.shape(distortion) == (2, 2) and np.linalg.det(distortion) > 0
+    ):
+        raise ValueError(
+            f"distortion must be a (2, 2) matrix of positive determinant, got {distortion!r}"
+        )
+    detector = Detector(shape, scale, distortion, detector_flip, mask)
+    return make_sampler(detector, *specs)
 
 
 def _get_blocks(s: ElectronDiffraction2D) -> da.Array:

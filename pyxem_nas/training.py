@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyxem_nas.camera import Randomization, simulate_descriptors
-from pyxem_nas.descriptors import DescriptorSpec
+from pyxem_nas.descriptors import DescriptorSpec, PatternSpec
 from pyxem_nas.orientation import OrientationCells, random_quaternions
 from pyxem_nas.simulation import Acquisition, Reflections
 
@@ -48,7 +48,7 @@ class DescriptorSource:
     reflections: Reflections = field(repr=False)
     n_known: int
     acquisition: Acquisition
-    spec: DescriptorSpec = field(default_factory=DescriptorSpec)
+    spec: DescriptorSpec | PatternSpec = field(default_factory=DescriptorSpec)
     randomization: Randomization = field(default_factory=Randomization)
 
     def simulate(
