@@ -122,6 +122,7 @@ def search_orientation_architecture(
     directory: Path | str,
     *,
     name: str = "phase",
+    target: Literal["cells", "euler"] = "cells",
     report: Callable[[str], None] = _logger.info,
 ) -> SearchReport:
     """Search the network that tells the orientation of one phase.
@@ -140,6 +141,10 @@ def search_orientation_architecture(
         Where AutoKeras keeps its trials; a search that was stopped goes on from there.
     name
         Name of the phase for report and project.
+    target
+        "cells", a distribution over orientation space, or "euler", regression of Bunge's angles:
+        the founding paper's second stage. Angles jump where orientations do not and know no
+        symmetry, so bundles hold no such network; it is the baseline to compare with.
     report
         Called with lines of progress.
 
@@ -148,15 +153,22 @@ def search_orientation_architecture(
     report
         All trials, the best first.
     """
-    from pyxem_nas.search_space import DescriptorTrunk, OrientationHead
+    from orix.quaternion import Rotation
+
+    from pyxem_nas.search_space import DescriptorTrunk, EulerHead, OrientationHead
 
     def label(_: np.ndarray, quaternions: np.ndarray) -> np.ndarray:
-        return cell_labels(cells, quaternions)
+        if target == "euler":
+            return Rotation(quaternions).to_euler().astype(np.float32)
+        return cell_labels(cells, quaternions)[:, None]
 
     head = OrientationHead(cells.n_inplane, cells.n_directions, name="cell_logits")
+    if target == "euler":
+        head = EulerHead(name="euler_angles")
+    title = f"{'Euler angles' if target == 'euler' else 'orientation'} of {name}"
     data = _search_data(source, settings, label, phase_id)
     trunk = DescriptorTrunk(name="trunk")
-    return _search(f"orientation of {name}", trunk, head, data, settings, Path(directory), report)
+    return _search(title, trunk, head, data, settings, Path(directory), report)
 
 
 def search_phase_architecture(
@@ -175,7 +187,7 @@ def search_phase_architecture(
     from pyxem_nas.search_space import DescriptorTrunk, PatternTrunk, PhaseHead
 
     def label(classes: np.ndarray, _: np.ndarray) -> np.ndarray:
-        return classes.astype(np.int32)
+        return classes.astype(np.int32)[:, None]
 
     head = PhaseHead(source.n_known + 1, name="phase_logits")
     data = _search_data(source, settings, label, None)
@@ -193,7 +205,7 @@ def _search_data(source, settings, label, phase_id) -> tuple[np.ndarray, ...]:
         rng = np.random.default_rng((settings.seed, 977, k))
         simulator = dataclasses.replace(source, randomization=randomization)
         descriptors, classes, quaternions = simulator.simulate(parts[k], rng, phase_id=phase_id)
-        arrays += [descriptors, label(classes, quaternions)[:, None]]
+        arrays += [descriptors, label(classes, quaternions)]
     return tuple(arrays)
 
 

@@ -5,9 +5,15 @@ import numpy as np
 import pytest
 
 from pyxem_nas import Acquisition, ModelBundle, example_phases, search_models
-from pyxem_nas.networks import Architecture
+from pyxem_nas.descriptors import PatternSpec
+from pyxem_nas.networks import Architecture, PatternArchitecture
 from pyxem_nas.orientation import make_cells
-from pyxem_nas.search import SearchSettings, hold_out_domain, search_orientation_architecture
+from pyxem_nas.search import (
+    SearchSettings,
+    hold_out_domain,
+    search_orientation_architecture,
+    search_phase_architecture,
+)
 from pyxem_nas.simulation import get_reflections
 from pyxem_nas.training import DescriptorSource
 
@@ -38,6 +44,21 @@ def test_search_reports_every_trial_and_resumes(source, tmp_path):
         assert trial["patterns_per_second"] > 0
     assert isinstance(report.architecture, Architecture)
     json.dumps(report.to_dict())
+
+
+def test_euler_angles_and_cartesian_patterns_are_searched(source, tmp_path):
+    phase = next(phase for _, phase in example_phases("silver"))
+    cells = make_cells(phase, spacing=15)
+    settings = SearchSettings(max_trials=1, epochs=1, n_train=64, n_validation=64, seed=1)
+    euler = search_orientation_architecture(
+        source, cells, 0, settings, tmp_path, name="Ag", target="euler"
+    )
+    assert euler.target == "Euler angles of Ag"
+    assert np.isfinite(euler.trials[0]["validation_loss"])
+    cartesian = dataclasses.replace(source, spec=PatternSpec(size=32))
+    pattern = search_phase_architecture(cartesian, settings, tmp_path, rotate=False)
+    architecture = pattern.get_pattern_architecture(rotate=False)
+    assert architecture == PatternArchitecture(rotate=False)  # the first trial is the default
 
 
 def test_trials_are_judged_on_another_simulator(source):
