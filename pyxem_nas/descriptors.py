@@ -285,18 +285,18 @@ def compute_descriptors(
         For each specification an array of shape (n, n_radial, n_azimuthal), float32, unit root mean
         square; all zero for a pattern without signal.
     """
-    return tuple(
-        _describe_stack(
-            patterns,
-            centers.astype(np.float32),
-            offsets,
-            *sampler.kernels,
-            sampler.pixel_weight,
-            sampler.normalisation,
-            spec.subtracts_background,
-        )
-        for spec, offsets in zip(sampler.specs, sampler.offsets, strict=True)
+    outputs = tuple(np.empty((len(patterns), *spec.shape), np.float32) for spec in sampler.specs)
+    _describe_stack(
+        patterns,
+        centers.astype(np.float32),
+        sampler.offsets,
+        np.array([spec.subtracts_background for spec in sampler.specs]),
+        *sampler.kernels,
+        sampler.pixel_weight,
+        sampler.normalisation,
+        outputs,
     )
+    return outputs
 
 
 def _gaussian_kernel(sigma: float) -> np.ndarray:
@@ -447,13 +447,12 @@ def _describe(blurred, center_x, center_y, offsets, subtract, descriptor):
 
 @numba.njit(cache=True, parallel=True, fastmath=_FASTMATH)
 def _describe_stack(
-    patterns, centers, offsets, kernel_y, kernel_x, weight, normalisation, subtract
+    patterns, centers, offsets, subtract, kernel_y, kernel_x, weight, normalisation, outputs
 ):
-    n = patterns.shape[0]
-    descriptors = np.empty((n, offsets.shape[1], offsets.shape[2]), np.float32)
-    for i in numba.prange(n):
+    """Fill the descriptors of all specifications; each pattern is blurred once."""
+    for i in numba.prange(len(patterns)):
         buffer = np.empty(weight.shape, np.float32)
         blurred = np.empty(weight.shape, np.float32)
         _blur(patterns[i], weight, normalisation, kernel_y, kernel_x, buffer, blurred)
-        _describe(blurred, centers[i, 0], centers[i, 1], offsets, subtract, descriptors[i])
-    return descriptors
+        for k in range(len(offsets)):
+            _describe(blurred, centers[i, 0], centers[i, 1], offsets[k], subtract[k], outputs[k][i])
