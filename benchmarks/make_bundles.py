@@ -16,7 +16,7 @@ SETTINGS = {
     "steel": {
         "max_trials": 6,
         "epochs": 3,
-        "n_samples": 300_000,
+        "n_samples": {"NbC": 300_000, "ferrite": 200_000, "cementite": 250_000},
         "seed": 0,
         "search_phase": "NbC",
         "randomization": Randomization(precession_angle=(0.0, 1.0)),

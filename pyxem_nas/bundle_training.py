@@ -13,7 +13,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -106,7 +106,7 @@ def search_models(
     *,
     max_trials: int = 12,
     epochs: int = 4,
-    n_samples: int = 600_000,
+    n_samples: int | Mapping[str, int] = 600_000,
     directory: Path | str | None = None,
     seed: int = 0,
     name: str = "custom",
@@ -134,8 +134,8 @@ def search_models(
     epochs
         Passes over the search's descriptors per trial.
     n_samples
-        Simulated descriptors that each orientation network is trained on; the phase network gets a
-        third. Its search, an easier one, has half the epochs of half the descriptors.
+        Simulated descriptors that each orientation network is trained on, or a mapping from phase
+        names to such numbers; the phase network gets a third of the largest. Its search, an easier one, has half the epochs of half the descriptors.
     directory
         Working directory. What is in it is not done again. None: a new temporary folder.
     seed
@@ -178,6 +178,8 @@ def search_models(
         If a phase has no space group or atoms, or `directory` was begun with other settings.
     """
     names = [phase.name for _, phase in phase_list]
+    if isinstance(n_samples, Mapping) and set(n_samples) != set(names):
+        raise ValueError(f"n_samples must name the phases {names!r}, got {sorted(n_samples)!r}")
     if search_phase is not None and search_phase not in names:
         raise ValueError(f"search_phase must be one of {names!r}, got {search_phase!r}")
     if phase_input not in ("descriptor", "pattern"):
@@ -194,7 +196,7 @@ def search_models(
         "acquisition": acquisition.to_dict(),
         "max_trials": max_trials,
         "epochs": epochs,
-        "n_samples": n_samples,
+        "n_samples": n_samples if isinstance(n_samples, int) else dict(n_samples),
         "seed": seed,
         "tuner": tuner,
         "search_phase": search_phase,
@@ -213,9 +215,10 @@ def search_models(
     source = DescriptorSource(reflections, len(phases), acquisition, spec, randomization)
     cells = [make_cells(phase) for phase in phases]
     searches = SearchSettings(max_trials, epochs, tuner=tuner, seed=seed)
-    training = TrainingSettings(
-        n_samples=n_samples, samples_per_epoch=min(25_600, n_samples), seed=seed
-    )
+    n_wanted = [n_samples if isinstance(n_samples, int) else n_samples[p.name] for p in phases]
+    training = [
+        TrainingSettings(n_samples=n, samples_per_epoch=min(25_600, n), seed=seed) for n in n_wanted
+    ]
 
     models: dict[str, bytes] = {}
     reports: list[dict[str, Any]] = []
@@ -238,7 +241,7 @@ def search_models(
         models[f"orientation_{k}"] = workshop.once(
             f"orientation_{k}.keras",
             lambda k=k, found=found: _train_orientation(
-                workshop, source, cells[k], k, found, training, models.get(first, donor)
+                workshop, source, cells[k], k, found, training[k], models.get(first, donor)
             ),
         )
     pattern_spec = PatternSpec(blur=spec.blur) if phase_input == "pattern" else None
@@ -261,7 +264,13 @@ def search_models(
         )
     models["phase"] = workshop.once(
         "phase.keras",
-        lambda: _train_phase(workshop, phase_source, phase_architecture, training, models[first]),
+        lambda: _train_phase(
+            workshop,
+            phase_source,
+            phase_architecture,
+            max(training, key=lambda settings: settings.n_samples),
+            models[first],
+        ),
     )
     report("calibrating on held-out simulations")
     bundle = ModelBundle(

@@ -244,7 +244,10 @@ class Predictor:
         """Return result rows for one stack of patterns, described as `get_specs` says."""
         n = len(descriptors)
         empty = ~descriptors.any(axis=(1, 2))
-        phase, probability = self.classify(descriptors if cartesian is None else cartesian)
+        thresholds = self.bundle.thresholds
+        least = thresholds.confidence if plan.min_confidence is None else plan.min_confidence
+        inputs = descriptors if cartesian is None else cartesian
+        phase, probability = self.classify(inputs, reject=least > 0)
         n_phases = len(self.bundle.phases)
         if phase is None:
             answers, phase, probability, phase_reliability = self._try_all(descriptors, polar, plan)
@@ -261,8 +264,6 @@ class Predictor:
         confidence = np.nan_to_num(probability, nan=1.0) * np.nan_to_num(
             answers["probability"][:, 0], nan=1.0
         )
-        thresholds = self.bundle.thresholds
-        least = thresholds.confidence if plan.min_confidence is None else plan.min_confidence
         phase = np.where(confidence < least, -1, phase)
         rows = np.empty((n, plan.n_columns))
         columns = (
@@ -275,15 +276,22 @@ class Predictor:
         rows[:, len(columns) :] = answers["quaternions"].reshape(n, -1)
         return rows
 
-    def classify(self, inputs: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Return phase id (n_phases: none of these) and probability; None where physics decides."""
+    def classify(
+        self, inputs: np.ndarray, *, reject: bool
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return phase id and its probability; None where physics decides.
+
+        With `reject`, n_phases stands for "none of these".
+        """
         n = len(inputs)
         if "phase" in self.bundle.models:
             logits, _ = self.run("phase", inputs)
             scaled = logits / (self.bundle.phase_temperature or 1.0)
             scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
             scaled /= scaled.sum(axis=1, keepdims=True)
-            return scaled.argmax(axis=1), scaled.max(axis=1).astype(np.float64)
+            # without rejection "none of these" is no answer
+            allowed = scaled if reject else scaled[:, :-1]
+            return allowed.argmax(axis=1), allowed.max(axis=1).astype(np.float64)
         if len(self.bundle.phases) == 1:
             return np.zeros(n, int), np.full(n, np.nan)
         return None, None

@@ -164,8 +164,9 @@ def index_phase_orientation(
         Positions whose orientation probability is below go to template matching ("hybrid"). None:
         the bundle's.
     min_confidence
-        Positions whose phase probability times orientation probability is below are not indexed.
-        None: the bundle's.
+        Positions whose phase probability times orientation probability is below, or whose pattern
+        is rather none of the bundle's phases, are not indexed. None: the bundle's; 0: all but empty
+        patterns are indexed.
     navigation_mask
         True where a position is left out, shape of the scan.
     show_progressbar
