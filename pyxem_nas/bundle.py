@@ -377,7 +377,8 @@ def dump_keras(model: Any) -> bytes:
     """Return a Keras model without its optimizer as the bytes of a .keras file."""
     import keras
 
-    plain = keras.models.clone_model(model)
+    # not clone_model: it would keep how the network was trained
+    plain = keras.Model.from_config(model.get_config())
     plain.set_weights(model.get_weights())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"

@@ -135,7 +135,8 @@ def search_models(
         Passes over the search's descriptors per trial.
     n_samples
         Simulated descriptors that each orientation network is trained on, or a mapping from phase
-        names to such numbers; the phase network gets a third of the largest. Its search, an easier one, has half the epochs of half the descriptors.
+        names to such numbers; the phase network gets a third of the largest. Its search, an easier
+        one, has half the epochs of half the descriptors.
     directory
         Working directory. What is in it is not done again. None: a new temporary folder.
     seed

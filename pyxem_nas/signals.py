@@ -212,7 +212,7 @@ def index_phase_orientation(
     scale = get_scale(self, acquisition.beam_energy)
     plan = IndexingPlan(
         bundle=bundle,
-        sampler=_get_sampler(self, scale, mask, detector_flip, get_specs(bundle)),
+        sampler=_get_sampler(self, scale, mask, detector_flip, distortion, get_specs(bundle)),
         branches=resolve_branches(bundle, method),
         acquisition=acquisition,
         n_best=n_best,
