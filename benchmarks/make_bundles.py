@@ -24,7 +24,7 @@ SETTINGS = {
     # the architecture found for steel, starting from its weights: no search
     "silver": {
         "max_trials": 0,
-        "n_samples": 100_000,
+        "n_samples": 76_800,
         "seed": 0,
         "randomization": Randomization(precession_angle=(0.0, 1.2)),
     },
