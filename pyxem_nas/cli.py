@@ -143,6 +143,7 @@ def demo(
     """
     with show_status("Loading pyxem and the bundle"):
         from pyxem_nas.bundle import ModelBundle
+        from pyxem_nas.crystal_map import NOT_INDEXED
         from pyxem_nas.datasets import simulate_scan
         from pyxem_nas.evaluation import evaluate
 
@@ -151,7 +152,7 @@ def demo(
     output.mkdir(parents=True, exist_ok=True)
     with show_status(f"Simulating a scan of {shape[0]} x {shape[1]} patterns"):
         scan, truth = simulate_scan(model.phase_list, shape, model.acquisition, seed=seed)
-    # nothing rejected: a rejected position has no answer to compare with the truth
+    # nothing rejected at first: a rejected position has no answer to compare with the truth
     options = {"min_confidence": 0.0, "show_progressbar": False if as_json else None}
     with show_status("Starting the networks"):  # so that the speed is that of the work
         some = scan.inav[:: max(shape[1] // 6, 1), :: max(shape[0] // 6, 1)]
@@ -160,6 +161,8 @@ def demo(
     result = _index(scan, model, options)
     xmap = result.pop("map")
     result["evaluation"] = evaluation = evaluate(xmap, truth)
+    confidence = xmap.prop["phase_probability"] * xmap.prop["orientation_probability"]
+    xmap[confidence < model.thresholds.confidence].phase_id = NOT_INDEXED  # as users see it
     with show_status("Writing the maps"):
         paths = [output / f"map.{suffix}" for suffix in ("h5", "ang", "ctf")]
         result["files"] = write_maps(paths, xmap, overwrite=True)
@@ -168,7 +171,10 @@ def demo(
         return
     print_result(_demo_table(result, evaluation))
     names = ", ".join(path.name for path in result["files"])
-    print_result(f"{names} are in the folder {output}")
+    print_result(
+        f"{names} are in the folder {output}; there, positions of a confidence below "
+        f"{model.thresholds.confidence:.2f} are not indexed"
+    )
 
 
 def _demo_table(result: Mapping[str, Any], evaluation: Evaluation) -> Table:
