@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pyxem_nas import Acquisition, ModelBundle, Randomization, example_phases, search_models
+from pyxem_nas import Acquisition, Architecture, Randomization, example_phases, search_models
 
 SETTINGS = {
     # one bundle for precession from 0 to 1 degree
@@ -21,8 +21,9 @@ SETTINGS = {
         "search_phase": "NbC",
         "randomization": Randomization(precession_angle=(0.0, 1.0)),
     },
-    # the architecture found for steel, starting from its weights: no search
+    # one phase, the smallest example: a narrower network, no search
     "silver": {
+        "architecture": Architecture(width=96),
         "max_trials": 0,
         "n_samples": 76_800,
         "seed": 0,
@@ -41,8 +42,6 @@ def main() -> None:
     bundles = Path(__file__).parents[1] / "pyxem_nas" / "bundles"
     bundles.mkdir(exist_ok=True)
     settings = dict(SETTINGS[arguments.name])
-    if arguments.name == "silver":
-        settings["initial"] = ModelBundle.load("steel").select_phases(["NbC"])
     bundle = search_models(
         example_phases(arguments.name),
         Acquisition(beam_energy=200.0, precession_angle=0.5),
