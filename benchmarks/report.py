@@ -34,7 +34,8 @@ def describe_run(options: argparse.Namespace) -> dict:
         "commit": commit,
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "machine": {"cpu": cpu, "cores": os.cpu_count(), "load": os.getloadavg()[0]},
-        "options": {key: str(value) for key, value in vars(options).items()},
+        # not where the results went: that is this machine's business
+        "options": {key: str(value) for key, value in vars(options).items() if key != "output"},
     }
 
 
