@@ -13,6 +13,7 @@ import numba
 import numpy as np
 
 from pyxem_nas.descriptors import _FASTMATH, DescriptorSpec, PatternSpec, _blur, _describe
+from pyxem_nas.dynamical import DynamicalDraw
 from pyxem_nas.orientation import quaternions_to_matrices
 from pyxem_nas.simulation import Reflections, excitation_error, rocking_factor
 
@@ -36,7 +37,8 @@ class Randomization:
     rocking_width: tuple[float, float] = (0.003, 0.03)  # 1/angstrom, log-uniform
     precession_angle: tuple[float, float] = (0.0, 1.0)  # degrees
     thickness: tuple[float, float] = (100.0, 900.0)  # angstrom, of two-beam patterns
-    two_beam_share: tuple[float, float] = (0.4, 0.4)  # share of patterns with two-beam intensities
+    dynamical_share: tuple[float, float] = (0.5, 0.5)  # share of patterns by Bloch waves, if any
+    two_beam_share: tuple[float, float] = (0.4, 0.4)  # share of the others by two-beam intensities
     intensity_exponent: tuple[float, float] = (0.3, 1.0)  # kinematical intensities to this power
     intensity_jitter: tuple[float, float] = (0.0, 0.9)  # sigma of the log-normal factor of a spot
     spot_loss: tuple[float, float] = (0.0, 0.25)  # share of spots that are missing
@@ -79,7 +81,8 @@ class Randomization:
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw the parameters of n patterns, a structured array of shape (n,)."""
         names = [f.name for f in fields(self)]
-        drawn = np.zeros(n, dtype=[(name, np.float64) for name in [*names, "azimuth", "two_beam"]])
+        drawn_names = [*names, "azimuth", "two_beam", "dynamical"]
+        drawn = np.zeros(n, dtype=[(name, np.float64) for name in drawn_names])
         for name in names:
             low, high = getattr(self, name)
             if name in self._LOGARITHMIC:
@@ -88,6 +91,7 @@ class Randomization:
                 drawn[name] = rng.uniform(low, high, n)
         drawn["azimuth"] = rng.uniform(0, 2 * np.pi, n)
         drawn["two_beam"] = rng.random(n) < drawn["two_beam_share"]
+        drawn["dynamical"] = rng.random(n) < drawn["dynamical_share"]
         drawn["gamma"][rng.random(n) < 0.5] = 1.0
         drawn["overlap_weight"][rng.random(n) >= drawn["overlap_share"]] = 0.0
         drawn["beam_stop"] = rng.random(n) < drawn["beam_stop"]
@@ -103,6 +107,7 @@ def simulate_descriptors(
     rng: np.random.Generator,
     *,
     wavelength: float,
+    dynamical: DynamicalDraw | None = None,
     pattern_size: int = 112,
     return_patterns: bool = False,
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -124,6 +129,8 @@ def simulate_descriptors(
         Source of the noise; the same state gives the same bytes on any number of threads.
     wavelength
         Electron wavelength in angstrom.
+    dynamical
+        Spots that take the place of kinematical ones, from `dynamical.SpotLibrary.draw`.
     pattern_size
         Width of the square image in pixels.
     return_patterns
@@ -140,6 +147,7 @@ def simulate_descriptors(
     # columns to the right, rows down
     grid = (spec.positions * np.array([1, -1])[:, None, None]).astype(np.float32)
     patterns = np.empty((n if return_patterns else 0, pattern_size, pattern_size), np.float32)
+    dynamical = DynamicalDraw.nothing(n) if dynamical is None else dynamical
     descriptors = _simulate(
         reflections.vectors,
         reflections.intensities,
@@ -156,6 +164,10 @@ def simulate_descriptors(
         pattern_size,
         *_noise_tables(),
         patterns,
+        dynamical.positions,
+        dynamical.intensities,
+        dynamical.rows,
+        dynamical.turns,
     )
     return (descriptors, patterns) if return_patterns else descriptors
 
@@ -228,15 +240,44 @@ def _collect_spots(
             spots[n_spots, 0], spots[n_spots, 1], spots[n_spots, 2] = x, y, value
             n_spots += 1
             strongest = max(strongest, value)
-    total = 0.0
-    for j in range(first, n_spots):
-        state, bits = _next(state)
-        value = (spots[j, 2] / strongest) ** p.intensity_exponent
-        value *= np.exp(p.intensity_jitter * normal[bits >> np.uint64(55)])
-        lost = _uniform(bits << np.uint64(9)) < p.spot_loss
-        spots[j, 2] = 0.0 if lost else value
-        total += spots[j, 2]
+    state = _scramble(
+        spots, first, n_spots, strongest, p.intensity_exponent, p.intensity_jitter, p.spot_loss,
+        normal, state,
+    )  # fmt: skip
     return _limit_spots(spots, first, n_spots, p.weak_cutoff, p.max_spots, weight), state
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def _take_spots(positions, intensities, row, turn, p, weight, normal, state, spots, n_spots):
+    """Append dynamical spots, turned by an angle; return (their number, state)."""
+    c, s = np.cos(turn), np.sin(turn)
+    first = n_spots
+    strongest = 0.0
+    for j in range(row[0], row[1]):
+        value = np.float64(intensities[j, row[2]])
+        if value > 0 and n_spots < _MAX_SPOTS:
+            x, y = positions[j, 0], positions[j, 1]
+            spots[n_spots, 0], spots[n_spots, 1] = c * x - s * y, s * x + c * y
+            spots[n_spots, 2] = value
+            n_spots += 1
+            strongest = max(strongest, value)
+    # what theory left out (bending, absorption, detector) is small beside what it holds
+    state = _scramble(
+        spots, first, n_spots, strongest, 1.0, 0.3 * p.intensity_jitter, 0.2 * p.spot_loss, normal,
+        state,
+    )  # fmt: skip
+    return _limit_spots(spots, first, n_spots, 0.1 * p.weak_cutoff, 512.0, weight), state
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def _scramble(spots, first, last, strongest, exponent, jitter, loss, normal, state):
+    """Change the intensities of spots at random and lose some; return the random state."""
+    for j in range(first, last):
+        state, bits = _next(state)
+        value = (spots[j, 2] / strongest) ** exponent
+        value *= np.exp(jitter * normal[bits >> np.uint64(55)])
+        spots[j, 2] = 0.0 if _uniform(bits << np.uint64(9)) < loss else value
+    return state
 
 
 @numba.njit(cache=True)
@@ -376,7 +417,8 @@ def _draw_pattern(image, spots, n_spots, p, full_scale, tables, state):
 @numba.njit(cache=True, parallel=True, error_model="numpy")
 def _simulate(
     vectors, intensities, extinction, bounds, phase_id, matrices, parameters, seeds, wavenumber,
-    grid, subtract, blur, pattern_size, poisson, normal, patterns,
+    grid, subtract, blur, pattern_size, poisson, normal, patterns, dynamical_positions,
+    dynamical_intensities, dynamical_rows, dynamical_turns,
 ):  # fmt: skip
     n = len(parameters)
     descriptors = np.zeros((n, grid.shape[1], grid.shape[2]), np.float32)
@@ -390,6 +432,13 @@ def _simulate(
             weight = 1.0 if crystal == 0 else p.overlap_weight
             k = phase_id[i, crystal]
             if k < 0 or weight <= 0:
+                continue
+            row = dynamical_rows[i, crystal]
+            if row[0] >= 0:
+                n_spots, state = _take_spots(
+                    dynamical_positions, dynamical_intensities, row, dynamical_turns[i, crystal],
+                    p, weight, normal, state, spots, n_spots,
+                )  # fmt: skip
                 continue
             n_spots, state = _collect_spots(
                 vectors, intensities, extinction, bounds[k], bounds[k + 1], matrices[i, crystal],

@@ -18,6 +18,7 @@ import numpy as np
 
 from pyxem_nas.camera import Randomization, simulate_descriptors
 from pyxem_nas.descriptors import DescriptorSpec, PatternSpec
+from pyxem_nas.dynamical import SpotLibrary
 from pyxem_nas.orientation import OrientationCells, random_quaternions
 from pyxem_nas.simulation import Acquisition, Reflections
 
@@ -43,6 +44,8 @@ class DescriptorSource:
         The descriptor.
     randomization
         Ranges of specimen and camera.
+    library
+        Dynamical spots of the known phases; None: all patterns are kinematical or two-beam.
     """
 
     reflections: Reflections = field(repr=False)
@@ -50,6 +53,7 @@ class DescriptorSource:
     acquisition: Acquisition
     spec: DescriptorSpec | PatternSpec = field(default_factory=DescriptorSpec)
     randomization: Randomization = field(default_factory=Randomization)
+    library: SpotLibrary | None = field(default=None, repr=False)
 
     def simulate(
         self, n: int, rng: np.random.Generator, *, phase_id: int | None = None
@@ -82,6 +86,11 @@ class DescriptorSource:
         else:
             classes = rng.integers(0, self.n_known + 1, n)
             phases = self._draw_phases(classes, parameters, rng)
+        dynamical = None
+        if self.library is not None:
+            dynamical, quaternions = self.library.draw(
+                phases, quaternions, parameters["dynamical"], rng
+            )
         descriptors = simulate_descriptors(
             self.reflections,
             phases,
@@ -90,6 +99,7 @@ class DescriptorSource:
             self.spec,
             rng,
             wavelength=self.acquisition.wavelength,
+            dynamical=dynamical,
         )
         return descriptors, classes, quaternions[:, 0]
 
