@@ -26,7 +26,9 @@ from pyxem_nas.bundle import Judge, ModelBundle, Thresholds, dump_keras, load_ke
 from pyxem_nas.camera import Randomization
 from pyxem_nas.candidates import judge_candidates, rank_candidates, select_candidates
 from pyxem_nas.descriptors import DescriptorSpec, PatternSpec
+from pyxem_nas.dynamical import DynamicalSpots, SpotLibrary, draw_dynamical_spots
 from pyxem_nas.evaluation import disorientation_angles
+from pyxem_nas.foreign import make_foreign_phases, make_foreign_reflections
 from pyxem_nas.networks import (
     Architecture,
     PatternArchitecture,
@@ -47,7 +49,6 @@ from pyxem_nas.simulation import Acquisition, get_reflections
 from pyxem_nas.training import (
     DescriptorSource,
     TrainingSettings,
-    make_foreign_reflections,
     train_orientation_network,
     train_phase_network,
 )
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _N_FOREIGN = 150  # made-up crystals that stand for "none of these"
+_N_FOREIGN_PHASES = 24  # of them with atoms, for dynamical patterns
 _N_VALIDATION = 3000
 _TEMPLATE_PRECISION = 0.98
 _TRUE_PATTERNS_KEPT = 0.98
@@ -110,6 +112,7 @@ def search_models(
     directory: Path | str | None = None,
     seed: int = 0,
     name: str = "custom",
+    n_dynamical: int = 6000,
     phase_input: Literal["descriptor", "pattern"] = "descriptor",
     rotate: bool = True,
     architecture: Architecture | None = None,
@@ -143,6 +146,10 @@ def search_models(
         Of everything.
     name
         Name of the bundle.
+    n_dynamical
+        Orientations of each phase for which Bloch waves are computed, for half of the patterns in
+        training and for calibration (about 300 a second for a small cell, 30 for cementite, on two
+        cores); 0 trains and calibrates on kinematical and two-beam patterns alone.
     phase_input
         What the phase network sees: the polar descriptor, on which it is invariant to rotations by
         construction, or the Cartesian "pattern", as in the founding paper.
@@ -207,13 +214,11 @@ def search_models(
         "shared_architecture": shared_architecture,
         "spec": spec.to_dict(),
         "randomization": randomization.to_dict(),
+        "n_dynamical": n_dynamical,
     }
     workshop.check_settings(settings)
     started = time.perf_counter()
-    known = get_reflections(phases)
-    rng = np.random.default_rng((seed, 11))
-    reflections = make_foreign_reflections(known, _N_FOREIGN, rng)
-    source = DescriptorSource(reflections, len(phases), acquisition, spec, randomization)
+    source = _make_source(workshop, phases, acquisition, spec, randomization, n_dynamical, seed)
     cells = [make_cells(phase) for phase in phases]
     searches = SearchSettings(max_trials, epochs, tuner=tuner, seed=seed)
     n_wanted = [n_samples if isinstance(n_samples, int) else n_samples[p.name] for p in phases]
@@ -285,7 +290,7 @@ def search_models(
         search_report=reports,
         pattern_spec=pattern_spec,
     )
-    bundle, figures = calibrate(bundle, source, seed=seed)
+    bundle, figures = calibrate(bundle, source, seed=seed, n_dynamical=min(1000, n_dynamical))
     provenance = {
         "settings": settings,
         "validation": figures,
@@ -294,6 +299,44 @@ def search_models(
         "seconds_of_last_run": round(time.perf_counter() - started),
     }
     return dataclasses.replace(bundle, provenance=provenance)
+
+
+def _make_source(
+    workshop, phases, acquisition, spec, randomization, n_dynamical, seed
+) -> DescriptorSource:
+    """Return the simulator of training: known phases, foreign crystals, dynamical spots of both."""
+    rng = np.random.default_rng((seed, 11))
+    known = get_reflections(phases)
+    foreign = make_foreign_phases(known, _N_FOREIGN_PHASES, rng) if n_dynamical else []
+    reflections = make_foreign_reflections(get_reflections([*phases, *foreign]), _N_FOREIGN, rng)
+    library = None
+    if n_dynamical:
+        wanted = [n_dynamical] * len(phases) + [max(1, n_dynamical // 20)] * len(foreign)
+        parts = []
+        for k, (phase, n) in enumerate(zip([*phases, *foreign], wanted, strict=True)):
+            content = workshop.once(
+                f"dynamical_{k}.npz",
+                lambda k=k, phase=phase, n=n: _draw_spots(
+                    phase, n, acquisition, randomization, (seed, 13, k), workshop.report
+                ).to_bytes(),
+            )
+            parts.append(DynamicalSpots.from_bytes(content))
+        library = SpotLibrary(parts)
+    return DescriptorSource(
+        reflections, len(phases), acquisition, spec, randomization, library=library
+    )
+
+
+def _draw_spots(phase, n, acquisition, randomization, seed, report) -> DynamicalSpots:
+    report(f"computing Bloch waves of {phase.name}: {n} orientations")
+    return draw_dynamical_spots(
+        phase,
+        n,
+        acquisition,
+        np.random.default_rng(seed),
+        thickness=randomization.thickness,
+        precession_angle=randomization.precession_angle,
+    )
 
 
 def default_architecture() -> Architecture:
@@ -372,7 +415,12 @@ def _start_from(model, donor: bytes | None, report) -> None:
 
 
 def calibrate(
-    bundle: ModelBundle, source: DescriptorSource, *, seed: int = 0, n: int = _N_VALIDATION
+    bundle: ModelBundle,
+    source: DescriptorSource,
+    *,
+    seed: int = 0,
+    n: int = _N_VALIDATION,
+    n_dynamical: int = 1000,
 ) -> tuple[ModelBundle, dict[str, Any]]:
     """Fit judges, temperature and thresholds of a bundle on held-out simulations.
 
@@ -381,11 +429,14 @@ def calibrate(
     bundle
         With its networks.
     source
-        Simulator; patterns are drawn from the half of its randomisation that searches judge on.
+        Simulator of the training; the patterns are drawn with other seeds.
     seed
         Of the simulations.
     n
         Patterns per phase.
+    n_dynamical
+        Orientations per phase whose Bloch waves are computed: all patterns of known phases are
+        dynamical then. 0: they are drawn from the half of the randomisation that searches judge on.
 
     Returns
     -------
@@ -398,8 +449,7 @@ def calibrate(
     ----------
     McFadden, D. (1974), conditional logit; Guo, C. et al. (2017), arXiv:1706.04599, temperature.
     """
-    _, held_out = hold_out_domain(source.randomization)
-    simulator = dataclasses.replace(source, randomization=held_out)
+    simulator = _held_out_simulator(bundle, source, seed, n_dynamical)
     judges, figures, confidences, unsure = {}, {}, [], []
     for k, phase in enumerate(bundle.phases):
         fitted, figure, probability, right = _calibrate_phase(bundle, simulator, k, seed, n)
@@ -419,12 +469,31 @@ def calibrate(
     return calibrated, figures
 
 
+def _held_out_simulator(bundle, source, seed, n_dynamical) -> DescriptorSource:
+    """Return a simulator of patterns that no network was trained on, at one precession angle."""
+    angle = float(np.mean(source.randomization.precession_angle))
+    randomization = dataclasses.replace(source.randomization, precession_angle=(angle, angle))
+    if not n_dynamical:
+        _, held_out = hold_out_domain(randomization)
+        return dataclasses.replace(source, randomization=held_out, library=None)
+    drawn = [
+        _draw_spots(
+            phase, n_dynamical, source.acquisition, randomization, (seed, 17, k), _logger.info
+        )
+        for k, phase in enumerate(bundle.phases)
+    ]
+    # the foreign crystals' dynamical patterns are those of the training: there are no others
+    others = source.library.phases[len(drawn) :] if source.library else []
+    randomization = dataclasses.replace(randomization, dynamical_share=(1.0, 1.0))
+    return dataclasses.replace(
+        source, randomization=randomization, library=SpotLibrary([*drawn, *others])
+    )
+
+
 def _calibrate_phase(bundle, simulator, k, seed, n):
     """Return the judges of a phase, its figures, and probability and truth of its answers."""
     phase = bundle.phases[k]
-    angle = float(np.mean(simulator.randomization.precession_angle))
-    at_angle = dataclasses.replace(simulator.randomization, precession_angle=(angle, angle))
-    simulator = dataclasses.replace(simulator, randomization=at_angle)
+    angle = simulator.randomization.precession_angle[0]
     specs = (bundle.spec, get_refinement_spec(bundle.spec))
     stacks = [
         dataclasses.replace(simulator, spec=spec).simulate(

@@ -7,7 +7,8 @@ networks are trained and judged on beside kinematical patterns. Images belong to
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import io
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import numba
@@ -62,6 +63,18 @@ class DynamicalSpots:
 
     def __len__(self) -> int:
         return len(self.quaternions)
+
+    def to_bytes(self) -> bytes:
+        """Return the content of an .npz file."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **{f.name: getattr(self, f.name) for f in fields(self)})
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> DynamicalSpots:
+        """Return what `to_bytes` wrote."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return cls(**{f.name: file[f.name] for f in fields(cls)})
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ import pytest
 
 from pyxem_nas.bundle_training import fit_judge
 from pyxem_nas.candidates import judge_candidates
+from pyxem_nas.foreign import make_foreign_reflections
 from pyxem_nas.networks import Architecture, build_orientation_network, build_phase_network
 from pyxem_nas.orientation import make_cells, random_quaternions
 from pyxem_nas.simulation import Acquisition, get_reflections
@@ -10,7 +11,6 @@ from pyxem_nas.training import (
     DescriptorSource,
     TrainingSettings,
     cell_labels,
-    make_foreign_reflections,
     train_orientation_network,
 )
 
