@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from bloch import PHASES, SETS, draw_images, load_bloch
 from cameras import Camera, get_cameras
+from figures import draw_figures
 from report import describe_run, write_report
 from scores import collect_answers, collect_truth, describe_few_spots, score_all
 
@@ -217,15 +218,19 @@ def run_method(name: str, batches: list[Batch], bundle: str) -> list[Answers]:
 # ------------------------------------------------------------------------- command line
 
 
-def save_results(folder: Path, report: str, results: dict, truth: dict, found: dict) -> None:
-    """Write the report, the figures and the patterns one by one."""
+def save_results(
+    folder: Path, stem: str, report: str, results: dict, truth: dict, found: dict
+) -> None:
+    """Write the report, its pictures, the figures and the patterns one by one."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "accuracy.md").write_text(report)
-    (folder / "accuracy.json").write_text(json.dumps(_without_nan(results), indent=1) + "\n")
+    (folder / f"{stem}.md").write_text(report)
+    (folder / f"{stem}.json").write_text(json.dumps(_without_nan(results), indent=1) + "\n")
+    for name, figure in draw_figures(truth, found).items():
+        figure.savefig(folder / f"{stem}_{name}.png", dpi=110)
     columns = dict(truth)
     for method, values in found.items():
         columns |= {f"{method}: {name}": column for name, column in values.items()}
-    np.savez_compressed(folder / "accuracy_patterns.npz", **columns)
+    np.savez_compressed(folder / f"{stem}_patterns.npz", **columns)
 
 
 def _without_nan(value: object) -> object:
@@ -280,7 +285,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(report)
     cameras = [asdict(camera) for camera in get_cameras(options.cameras)]
     results = {"run": run, "cameras": cameras, "scores": scores, "few_spots": few_spots}
-    save_results(options.output, report, results, truth, found)
+    stem = "accuracy" if options.set == "patterns" else f"accuracy_{options.set}"
+    save_results(options.output, stem, report, results, truth, found)
 
 
 if __name__ == "__main__":

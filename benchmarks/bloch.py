@@ -16,7 +16,7 @@ from cameras import Camera
 
 SIZE = 144  # pixels
 PHASES = ("ferrite", "NbC", "cementite")
-SETS = {"patterns": "bloch_patterns.npz", "precession": "bloch_precession.npz"}
+SETS = {"patterns": "bloch_patterns.npz", "precession": "bloch_precession.npz", "diffsims": None}
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 _VISIBLE_RADIUS = (0.15, 1.8)  # 1/angstrom
@@ -77,6 +77,8 @@ def load_bloch(
     ValueError
         If more patterns are asked for than there are.
     """
+    if SETS[which] is None:
+        return _simulate_with_diffsims(phase, 50 if n is None else n, start, seed)
     path = (DATA if folder is None else Path(folder)) / SETS[which]
     if not path.exists():
         raise FileNotFoundError(
@@ -98,6 +100,33 @@ def load_bloch(
     return BlochPatterns(
         phase, rotations[rows], [spots[i] for i in rows], thickness[rows], precession[rows]
     )
+
+
+def _simulate_with_diffsims(phase: str, n: int, start: int, seed: int) -> BlochPatterns:
+    """Return kinematical patterns of diffsims, precession 0.7 degrees."""
+    from diffsims.generators.simulation_generator import SimulationGenerator
+    from orix.quaternion import Rotation
+
+    from pyxem_nas.datasets import example_phases
+
+    rng = np.random.default_rng([seed, start, crc32(phase.encode())])
+    quaternions = rng.standard_normal((n, 4))
+    quaternions /= np.linalg.norm(quaternions, axis=1, keepdims=True)
+    simulation = SimulationGenerator(200, precession_angle=0.7).calculate_diffraction2d(
+        example_phases("steel")[phase],
+        Rotation(quaternions),
+        reciprocal_radius=1.75,
+        max_excitation_error=0.01,
+        with_direct_beam=False,
+    )
+    spots = []
+    for vectors in simulation.coordinates if n > 1 else [simulation.coordinates]:
+        xyz = vectors.data.reshape(-1, 3)
+        intensity = np.asarray(vectors.intensity, float)
+        intensity /= max(intensity.sum(), 1e-9)
+        direct = [[0.0, 0.0, 1.0]]
+        spots.append(np.concatenate([direct, np.column_stack([xyz[:, :2], intensity])]))
+    return BlochPatterns(phase, quaternions, spots, np.full(n, np.nan), np.full(n, 0.7))
 
 
 def draw_images(patterns: BlochPatterns, camera: Camera, seed: int) -> Images:

@@ -14,9 +14,9 @@ from pyxem_nas import Acquisition, Architecture, Randomization, example_phases, 
 SETTINGS = {
     # one bundle for precession from 0 to 1 degree
     "steel": {
-        "max_trials": 6,
-        "epochs": 3,
-        "n_samples": {"NbC": 300_000, "ferrite": 200_000, "cementite": 250_000},
+        "architecture": Architecture(width=64),
+        "max_trials": 0,
+        "n_samples": {"NbC": 450_000, "ferrite": 300_000, "cementite": 500_000},
         "seed": 0,
         "search_phase": "NbC",
         "randomization": Randomization(precession_angle=(0.0, 1.0)),

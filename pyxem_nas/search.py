@@ -49,6 +49,8 @@ class SearchSettings:
         AutoKeras' tuner.
     seed
         Of data and tuner.
+    min_patterns_per_second
+        Networks slower than this on the machine of the search are tried and reported, not chosen.
     """
 
     max_trials: int = 12
@@ -57,6 +59,7 @@ class SearchSettings:
     n_validation: int = 2_048
     tuner: Tuner = "greedy"
     seed: int = 0
+    min_patterns_per_second: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,15 @@ class SearchReport:
     def _best(self, kind: type) -> dict[str, Any]:
         """Return what AutoKeras' hyperparameters of the best trial say of an architecture."""
         names = {f.name for f in dataclasses.fields(kind)}
-        values = {k.split("/")[-1]: v for k, v in self.trials[0]["hyperparameters"].items()}
+        bound = self.settings.min_patterns_per_second
+        fast = [trial for trial in self.trials if trial["patterns_per_second"] >= bound]
+        if not fast:
+            best = max(trial["patterns_per_second"] for trial in self.trials)
+            raise ValueError(
+                f"no trial reached {bound:g} patterns/s (the fastest {best:.0f}); lower "
+                "min_patterns_per_second or allow more trials"
+            )
+        values = {k.split("/")[-1]: v for k, v in fast[0]["hyperparameters"].items()}
         return {name: value for name, value in values.items() if name in names}
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,15 +112,40 @@ class SearchReport:
         return dataclasses.asdict(self)
 
 
+def is_search_worker() -> bool:
+    """Return whether this process runs trials for a chief, by KerasTuner's KERASTUNER_* variables.
+
+    The chief, whose KERASTUNER_TUNER_ID holds "chief", hands out the trials and does all the rest;
+    both share one working directory.
+    """
+    return "KERASTUNER_ORACLE_IP" in os.environ and "chief" not in os.environ.get(
+        "KERASTUNER_TUNER_ID", ""
+    )
+
+
+class _TrialsOver(Exception):
+    """The chief has no more trials for this worker."""
+
+
+def _leave_search() -> None:
+    raise _TrialsOver
+
+
 def hold_out_domain(randomization: Randomization) -> tuple[Randomization, Randomization]:
     """Split a randomisation in two simulators: one to train trials on, another to judge them on.
 
-    The first draws kinematical intensities only, the second two-beam intensities only, scrambled
-    more: a trial is judged on patterns of a kind that it has not seen.
+    The first draws kinematical intensities only; the second dynamical ones where the source has a
+    library of them, else two-beam intensities, scrambled more: a trial is judged on patterns of a
+    kind that it has not seen.
     """
-    train = dataclasses.replace(randomization, two_beam_share=(0.0, 0.0))
+    train = dataclasses.replace(
+        randomization, two_beam_share=(0.0, 0.0), dynamical_share=(0.0, 0.0)
+    )
     judge = dataclasses.replace(
-        randomization, two_beam_share=(1.0, 1.0), intensity_jitter=(0.4, 0.9)
+        randomization,
+        two_beam_share=(1.0, 1.0),
+        dynamical_share=(1.0, 1.0),
+        intensity_jitter=(0.4, 0.9),
     )
     return train, judge
 
@@ -151,7 +187,7 @@ def search_orientation_architecture(
     Returns
     -------
     report
-        All trials, the best first.
+        All trials, the best first. None in a worker of a chief, who has the report.
     """
     from orix.quaternion import Rotation
 
@@ -209,7 +245,7 @@ def _search_data(source, settings, label, phase_id) -> tuple[np.ndarray, ...]:
     return tuple(arrays)
 
 
-def _search(target, trunk, head, data, settings, directory, report) -> SearchReport:
+def _search(target, trunk, head, data, settings, directory, report) -> SearchReport | None:
     import autokeras as ak
     import keras
 
@@ -228,16 +264,22 @@ def _search(target, trunk, head, data, settings, directory, report) -> SearchRep
     )
     started = time.perf_counter()
     report(f"searching {target}: {settings.max_trials} trials in {directory}")
-    model.fit(
-        x,
-        y,
-        validation_data=(x_validation, y_validation),
-        batch_size=256,
-        epochs=settings.epochs,
-        # without a stopping rule of ours AutoKeras trains the winner again in silence
-        callbacks=[keras.callbacks.EarlyStopping(patience=2)],
-        verbose=0,
-    )
+    if is_search_worker():
+        # after the last trial AutoKeras asks the chief for the best, but the chief may be gone
+        model.tuner.on_search_end = _leave_search
+    try:
+        model.fit(
+            x,
+            y,
+            validation_data=(x_validation, y_validation),
+            batch_size=256,
+            epochs=settings.epochs,
+            # without a stopping rule of ours AutoKeras trains the winner again in silence
+            callbacks=[keras.callbacks.EarlyStopping(patience=2)],
+            verbose=0,
+        )
+    except _TrialsOver:
+        return None
     seconds = _add_seconds(Path(model.tuner.project_dir), time.perf_counter() - started)
     trials = [_describe_trial(model.tuner, trial, x[:256]) for trial in _completed(model.tuner)]
     for trial in trials:

@@ -9,6 +9,7 @@ from pyxem_nas.descriptors import PatternSpec
 from pyxem_nas.networks import Architecture, PatternArchitecture
 from pyxem_nas.orientation import make_cells
 from pyxem_nas.search import (
+    SearchReport,
     SearchSettings,
     hold_out_domain,
     search_orientation_architecture,
@@ -87,3 +88,18 @@ def test_bundle_from_phases_without_a_search(tmp_path):
     assert not any("epoch" in line for line in again)  # nothing is trained twice
     with pytest.raises(ValueError, match="other settings"):
         search_models(example_phases("silver"), acquisition, **{**options, "seed": 3})
+
+
+def test_slow_networks_are_not_chosen():
+    trials = [
+        {"hyperparameters": {"trunk/width": 128}, "patterns_per_second": 1000.0},
+        {"hyperparameters": {"trunk/width": 64}, "patterns_per_second": 3000.0},
+    ]
+
+    def report(bound):
+        return SearchReport("x", trials, SearchSettings(min_patterns_per_second=bound), 1.0)
+
+    assert report(0.0).architecture.width == 128
+    assert report(2000.0).architecture.width == 64
+    with pytest.raises(ValueError, match="no trial reached 5000 patterns/s .the fastest 3000"):
+        _ = report(5000.0).architecture
