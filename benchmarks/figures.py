@@ -1,4 +1,4 @@
-"""Pictures of the accuracy benchmark: where each method breaks, and what probabilities are worth."""
+"""Pictures of the accuracy benchmark: where methods break, and what probabilities are worth."""
 
 from __future__ import annotations
 

@@ -19,17 +19,20 @@ from pyxem_nas.orientation import (
     quaternions_to_matrices,
     random_quaternions,
 )
+from pyxem_nas.refinement_kernel import _peak_norm, _wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orix.crystal_map import Phase
 
+    from pyxem_nas.descriptors import DescriptorSpec
     from pyxem_nas.simulation import Acquisition
 
 _REST_ENERGY = 510.99895  # keV
 _MAX_SPOTS = 512
 _CHUNK = 512
+_THICKNESSES = np.linspace(120.0, 880.0, 20)  # angstrom, that a score tries
 _FAINT = 1e-7  # of the incident beam: spots fainter than this are left out
 
 
@@ -75,6 +78,125 @@ class DynamicalSpots:
         """Return what `to_bytes` wrote."""
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return cls(**{f.name: file[f.name] for f in fields(cls)})
+
+
+@dataclass(frozen=True)
+class CrystalPotential:
+    """What Bloch waves need of a crystal at one beam energy; made by `get_potential`.
+
+    Parameters
+    ----------
+    hkl, vectors
+        Reflections as indices (n, 3) and in 1/angstrom (n, 3).
+    table
+        U_g / 2k in 1/angstrom by differences of indices, 0 at its centre; real where the origin is
+        a centre of inversion.
+    wavelength
+        Angstrom.
+    """
+
+    hkl: np.ndarray = field(repr=False)
+    vectors: np.ndarray = field(repr=False)
+    table: np.ndarray = field(repr=False)
+    wavelength: float
+
+    @property
+    def _arguments(self) -> tuple:
+        centre = (np.array(self.table.shape) - 1) // 2
+        return self.hkl, self.vectors, self.table, centre, 1 / self.wavelength
+
+
+def get_potential(
+    phase: Phase,
+    acquisition: Acquisition,
+    *,
+    debye_waller: float = 0.4,
+    reciprocal_radius: float = 1.8,
+) -> CrystalPotential:
+    """Return the potential of a phase for Bloch waves.
+
+    Parameters
+    ----------
+    phase
+        Phase with a space group and atoms.
+    acquisition
+        Beam energy.
+    debye_waller
+        Isotropic B in angstrom squared, of all atoms.
+    reciprocal_radius
+        Beams farther from the direct beam are left out, 1/angstrom.
+
+    Returns
+    -------
+    potential
+        Ready for `simulate_dynamical_spots` and `correlate_dynamically`.
+
+    Raises
+    ------
+    ValueError
+        If the phase has no atoms.
+    """
+    if len(phase.structure) == 0:
+        raise ValueError(f"phase {phase.name!r} has no atoms; load it with Phase.from_cif")
+    hkl, vectors = _reciprocal_lattice(phase, reciprocal_radius)
+    table = _potential_table(phase, hkl, acquisition, debye_waller)
+    if np.abs(table.imag).max() < 1e-6 * np.abs(table.real).max():
+        table = np.ascontiguousarray(table.real)
+    return CrystalPotential(hkl, vectors, table, acquisition.wavelength)
+
+
+def correlate_dynamically(
+    polar: np.ndarray,
+    quaternions: np.ndarray,
+    potential: CrystalPotential,
+    *,
+    spec: DescriptorSpec,
+    precession_angle: float,
+) -> np.ndarray:
+    """Return how well dynamical patterns of candidate orientations agree with polar patterns.
+
+    Parameters
+    ----------
+    polar
+        Polar patterns as descriptors of `spec`, shape (n, n_radial, n_azimuthal), float32.
+    quaternions
+        Candidates of shape (n, k, 4), lab2crystal, scalar first; all-zero ones score 0.
+    potential
+        From `get_potential`.
+    spec
+        Grid of `polar`.
+    precession_angle
+        Degrees.
+
+    Returns
+    -------
+    correlation
+        Shape (n, k): the score of `refinement.refine_candidates`, with Bloch-wave intensities to
+        the power 1/4 at the best of 20 thicknesses from 120 to 880 angstrom.
+
+    Notes
+    -----
+    Kinematical patterns of an orientation and of its 180-degree twin often differ in intensities
+    alone, which dynamical diffraction changes: this score tells them apart more often.
+    """
+    n, k = quaternions.shape[:2]
+    flat = np.ascontiguousarray(quaternions, np.float64).reshape(-1, 4)
+    valid = flat.any(axis=1)
+    with _single_threaded_blas():
+        scores = _correlate(
+            np.ascontiguousarray(polar),
+            np.repeat(np.arange(n), k),
+            valid,
+            quaternions_to_matrices(
+                np.where(flat.any(axis=1, keepdims=True), flat, [1.0, 0, 0, 0])
+            ),
+            _THICKNESSES,
+            np.deg2rad(precession_angle),
+            *potential._arguments,
+            spec.radial_range[0],
+            spec.radial_step,
+        )
+    return scores.reshape(n, k)
 
 
 @dataclass(frozen=True)
@@ -243,26 +365,25 @@ def simulate_dynamical_spots(
     De Graef, M. (2003) Introduction to Conventional TEM, doi:10.1017/CBO9780511615092, chapter 5:
     Bloch waves as an eigenvalue problem.
     """
-    if len(phase.structure) == 0:
-        raise ValueError(f"phase {phase.name!r} has no atoms; load it with Phase.from_cif")
-    wavenumber = 1 / acquisition.wavelength
-    hkl, vectors = _reciprocal_lattice(phase, reciprocal_radius)
-    table = _potential_table(phase, hkl, acquisition, debye_waller)
-    centre = (np.array(table.shape) - 1) // 2
-    real = bool(np.abs(table.imag).max() < 1e-6 * np.abs(table.real).max())
+    potential = get_potential(
+        phase, acquisition, debye_waller=debye_waller, reciprocal_radius=reciprocal_radius
+    )
     matrices = quaternions_to_matrices(np.atleast_2d(np.asarray(quaternions, np.float64)))
     thickness = np.ascontiguousarray(np.atleast_2d(thickness), np.float64)
     precession = np.deg2rad(np.asarray(precession_angle, np.float64))
-    solve = _solve_real if real else _solve_complex
-    potential = np.ascontiguousarray(table.real) if real else table
     positions, intensities, counts = [], [], []
     for start in range(0, len(matrices), _CHUNK):
         chunk = slice(start, start + _CHUNK)
         with _single_threaded_blas():
-            spots, values, n_spots = solve(
-                hkl, vectors, potential, centre, matrices[chunk], thickness[chunk],
-                precession[chunk], wavenumber, max_excitation_error, max_beams, n_tilts,
-            )  # fmt: skip
+            spots, values, n_spots = _solve(
+                matrices[chunk],
+                thickness[chunk],
+                precession[chunk],
+                *potential._arguments,
+                max_excitation_error,
+                max_beams,
+                n_tilts,
+            )
         for i, n in enumerate(n_spots):
             positions.append(spots[i, :n])
             intensities.append(values[i, :n])
@@ -432,79 +553,137 @@ def _select_beams(
     return n
 
 
-def _make_solver(dtype):
-    @numba.njit(cache=True, parallel=True, error_model="numpy")
-    def solve(
-        hkl, vectors, potential, centre, matrices, thickness, precession, wavenumber, limit,
-        max_beams, n_tilts,
-    ):  # fmt: skip
-        n, n_thick = thickness.shape
-        positions = np.zeros((n, _MAX_SPOTS, 2), np.float32)
-        intensities = np.zeros((n, _MAX_SPOTS, n_thick), np.float32)
-        counts = np.zeros(n, np.int64)
-        for i in numba.prange(n):
-            matrix = matrices[i]
-            beams = np.empty(max_beams, np.int64)
-            errors = np.empty(max_beams)
-            weight = np.empty(max_beams)
-            place = np.full(len(vectors), -1, np.int64)
-            index = np.empty(_MAX_SPOTS, np.int64)
-            sums = np.zeros((_MAX_SPOTS, n_thick))
-            n_found = 0
-            tilts = n_tilts if precession[i] > 0 else 1
-            tilt = wavenumber * np.sin(precession[i])
-            for t in range(tilts):
-                angle = 2 * np.pi * t / tilts
-                m = _select_beams(
-                    hkl, vectors, matrix, tilt * np.cos(angle), tilt * np.sin(angle), wavenumber,
-                    limit, potential, centre, weight, beams, errors,
-                )  # fmt: skip
-                system = np.zeros((m, m), dtype)
-                for a in range(m):
-                    system[a, a] = errors[a]
-                    for b in range(a):
-                        d0, d1, d2 = hkl[beams[a], 0], hkl[beams[a], 1], hkl[beams[a], 2]
-                        if b > 0:
-                            d0 -= hkl[beams[b], 0]
-                            d1 -= hkl[beams[b], 1]
-                            d2 -= hkl[beams[b], 2]
-                        value = potential[centre[0] + d0, centre[1] + d1, centre[2] + d2]
-                        system[a, b] = value
-                        system[b, a] = np.conj(value)
-                gamma, waves = np.linalg.eigh(system)
-                for k in range(n_thick):
-                    phase = np.exp(2j * np.pi * gamma * thickness[i, k])
-                    excited = phase * np.conj(waves[0])
-                    for a in range(1, m):
-                        amplitude = 0j
-                        for j in range(m):
-                            amplitude += waves[a, j] * excited[j]
-                        row = place[beams[a]]
-                        if row < 0:
-                            if n_found == _MAX_SPOTS:
-                                continue
-                            row = n_found
-                            place[beams[a]] = row
-                            index[row] = beams[a]
-                            n_found += 1
-                        sums[row, k] += (amplitude.real**2 + amplitude.imag**2) / tilts
-            kept = 0
-            for row in range(n_found):
-                if sums[row].max() < _FAINT:
-                    continue
-                g = vectors[index[row]]
-                for axis in range(2):
-                    positions[i, kept, axis] = (
-                        g[0] * matrix[0, axis] + g[1] * matrix[1, axis] + g[2] * matrix[2, axis]
-                    )
-                for k in range(n_thick):
-                    intensities[i, kept, k] = sums[row, k]
-                kept += 1
-            counts[i] = kept
-        return positions, intensities, counts
-
-    return solve
+@numba.njit(cache=True, error_model="numpy")
+def _diffract(
+    matrix, thickness, precession, hkl, vectors, potential, centre, wavenumber, limit, max_beams,
+    n_tilts, index, sums,
+):  # fmt: skip
+    """Fill reflections and intensities (n_spots, n_thicknesses); return the number of spots."""
+    beams = np.empty(max_beams, np.int64)
+    errors = np.empty(max_beams)
+    weight = np.empty(max_beams)
+    place = np.full(len(vectors), -1, np.int64)
+    n_found = 0
+    tilts = n_tilts if precession > 0 else 1
+    tilt = wavenumber * np.sin(precession)
+    for t in range(tilts):
+        angle = 2 * np.pi * t / tilts
+        m = _select_beams(
+            hkl, vectors, matrix, tilt * np.cos(angle), tilt * np.sin(angle), wavenumber, limit,
+            potential, centre, weight, beams, errors,
+        )  # fmt: skip
+        system = np.zeros((m, m), potential.dtype)
+        for a in range(m):
+            system[a, a] = errors[a]
+            for b in range(a):
+                d0, d1, d2 = hkl[beams[a], 0], hkl[beams[a], 1], hkl[beams[a], 2]
+                if b > 0:
+                    d0 -= hkl[beams[b], 0]
+                    d1 -= hkl[beams[b], 1]
+                    d2 -= hkl[beams[b], 2]
+                value = potential[centre[0] + d0, centre[1] + d1, centre[2] + d2]
+                system[a, b] = value
+                system[b, a] = np.conj(value)
+        gamma, waves = np.linalg.eigh(system)
+        for k in range(len(thickness)):
+            excited = np.exp(2j * np.pi * gamma * thickness[k]) * np.conj(waves[0])
+            for a in range(1, m):
+                amplitude = 0j
+                for j in range(m):
+                    amplitude += waves[a, j] * excited[j]
+                row = place[beams[a]]
+                if row < 0:
+                    if n_found == len(index):
+                        continue
+                    row = n_found
+                    place[beams[a]] = row
+                    index[row] = beams[a]
+                    sums[row] = 0.0
+                    n_found += 1
+                sums[row, k] += (amplitude.real**2 + amplitude.imag**2) / tilts
+    return n_found
 
 
-_solve_real = _make_solver(np.float64)
-_solve_complex = _make_solver(np.complex128)
+@numba.njit(cache=True, parallel=True, error_model="numpy")
+def _solve(
+    matrices, thickness, precession, hkl, vectors, potential, centre, wavenumber, limit, max_beams,
+    n_tilts,
+):  # fmt: skip
+    n, n_thick = thickness.shape
+    positions = np.zeros((n, _MAX_SPOTS, 2), np.float32)
+    intensities = np.zeros((n, _MAX_SPOTS, n_thick), np.float32)
+    counts = np.zeros(n, np.int64)
+    for i in numba.prange(n):
+        matrix = matrices[i]
+        index = np.empty(_MAX_SPOTS, np.int64)
+        sums = np.empty((_MAX_SPOTS, n_thick))
+        n_found = _diffract(
+            matrix, thickness[i], precession[i], hkl, vectors, potential, centre, wavenumber,
+            limit, max_beams, n_tilts, index, sums,
+        )  # fmt: skip
+        kept = 0
+        for row in range(n_found):
+            if sums[row].max() < _FAINT:
+                continue
+            g = vectors[index[row]]
+            for axis in range(2):
+                positions[i, kept, axis] = (
+                    g[0] * matrix[0, axis] + g[1] * matrix[1, axis] + g[2] * matrix[2, axis]
+                )
+            for k in range(n_thick):
+                intensities[i, kept, k] = sums[row, k]
+            kept += 1
+        counts[i] = kept
+    return positions, intensities, counts
+
+
+@numba.njit(cache=True, parallel=True, error_model="numpy")
+def _correlate(
+    polar, pattern, valid, matrices, thickness, precession, hkl, vectors, potential, centre,
+    wavenumber, inner, step,
+):  # fmt: skip
+    scores = np.zeros(len(matrices))
+    n_radial, n_azimuthal = polar.shape[1:]
+    for i in numba.prange(len(matrices)):
+        if not valid[i]:
+            continue
+        wrapped = np.empty((n_radial, n_azimuthal + 2), np.float32)
+        _wrap(polar[pattern[i]], wrapped)
+        norm = _peak_norm(wrapped)
+        if norm <= 0:
+            continue
+        matrix = matrices[i]
+        index = np.empty(_MAX_SPOTS, np.int64)
+        sums = np.empty((_MAX_SPOTS, len(thickness)))
+        n_found = _diffract(
+            matrix, thickness, precession, hkl, vectors, potential, centre, wavenumber, 0.025, 48,
+            8, index, sums,
+        )  # fmt: skip
+        product = np.zeros(len(thickness))
+        power = np.full(len(thickness), 1e-20)
+        for row in range(n_found):
+            g = vectors[index[row]]
+            x = g[0] * matrix[0, 0] + g[1] * matrix[1, 0] + g[2] * matrix[2, 0]
+            y = g[0] * matrix[0, 1] + g[1] * matrix[1, 1] + g[2] * matrix[2, 1]
+            ring = (np.sqrt(x * x + y * y) - inner) / step - 0.5
+            if ring < 0 or ring >= n_radial - 1:
+                continue
+            turn = np.arctan2(y, x) * n_azimuthal / (2 * np.pi)
+            if turn < 0:
+                turn += n_azimuthal
+            r0, a0 = int(ring), int(turn) % n_azimuthal
+            fr, fa = ring - int(ring), turn - int(turn)
+            near, far = wrapped[r0, a0 : a0 + 2], wrapped[r0 + 1, a0 : a0 + 2]
+            if min(near.min(), far.min()) < 0:  # where the detector shows nothing
+                continue
+            low, high = near[0] + fa * (near[1] - near[0]), far[0] + fa * (far[1] - far[0])
+            height = low + fr * (high - low)
+            for k in range(len(thickness)):
+                root = np.sqrt(sums[row, k])
+                product[k] += np.sqrt(root) * height
+                power[k] += root
+        best = 0.0
+        for k in range(len(thickness)):
+            best = max(best, product[k] / np.sqrt(power[k]))
+        scores[i] = min(best / norm, 1.0)
+    return scores
