@@ -21,11 +21,10 @@ SETTINGS = {
         "search_phase": "NbC",
         "randomization": Randomization(precession_angle=(0.0, 1.0)),
     },
-    # one phase, the smallest example: a narrower network, no search
+    # one phase, the smallest example
     "silver": {
-        "architecture": Architecture(width=96),
         "max_trials": 0,
-        "n_samples": 76_800,
+        "n_samples": 128_000,
         "seed": 0,
         "randomization": Randomization(precession_angle=(0.0, 1.2)),
     },

@@ -542,12 +542,13 @@ def _calibrate_phase(bundle, simulator, k, seed, n):
     symmetry = np.ascontiguousarray(group.data.reshape(-1, 4))
     fitted, figure = {}, {}
     for kind, refine in (("fast", False), ("refined", True), ("template", True)):
+        # without refinement candidates are scored on the networks' own descriptor
         quaternions, correlation = refine_candidates(
-            polar,
+            polar if refine else descriptors,
             candidates,
             simulator.reflections,
             k,
-            spec=specs[1],
+            spec=specs[1] if refine else specs[0],
             wavelength=simulator.acquisition.wavelength,
             precession_angle=angle,
             refine=refine,

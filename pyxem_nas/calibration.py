@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
+from pyxem_nas.descriptors import to_native
 from pyxem_nas.simulation import Acquisition
 
 if TYPE_CHECKING:
@@ -166,13 +167,15 @@ def find_centers(s: BaseSignal, scale: tuple[float, float]) -> np.ndarray:
     nav_shape = data.shape[:-2]
     flat_step = tuple(slice(None, None, max(1, int(np.ceil(n / 20)))) for n in nav_shape)
     sample = data[flat_step].reshape(-1, *data.shape[-2:])
-    mean = np.nan_to_num(np.asarray(sample.mean(axis=0).compute(), np.float64))
+    # what the descriptors leave out counts as empty here, too: one NaN would spoil the mean
+    sample = da.where((sample > 0) & (sample < 3e38), sample, 0)
+    mean = np.asarray(sample.mean(axis=0, dtype=np.float64).compute())
     blurred = gaussian(mean, sigma=0.03 / np.mean(scale))
     row, column = np.unravel_index(np.argmax(blurred), blurred.shape)
     reach = max(2, round(0.12 / np.mean(scale)))
 
     def locate(block: np.ndarray) -> np.ndarray:
-        patterns = block.reshape(-1, *block.shape[-2:])
+        patterns = to_native(block.reshape(-1, *block.shape[-2:]))
         found = np.empty((len(patterns), 2), np.float32)
         for i, pattern in enumerate(patterns):
             found[i] = _beam_position(pattern, column, row, reach)

@@ -13,14 +13,25 @@ from pyxem_nas.bundle import Judge
 from pyxem_nas.orientation import OrientationCells, multiply_quaternions
 
 _FASTMATH = {"contract", "reassoc", "nsz"}
+_FASTMATH_FINITE = _FASTMATH | {"nnan", "ninf"}  # lets maxima run on vector registers
+_BLOCK = 64  # logits of which first the maximum is looked at
+_STRETCH = 4096  # logits whose exponentials are summed in single precision
 _N_TOP = 32  # cells looked at: they hold the posterior's mass of all but hopeless patterns
 _MERGE_COSINE = np.cos(np.deg2rad(6.0) / 2)  # half angles: cells nearer than 6 degrees are one
 TWIN = np.array([0.0, 0.0, 0.0, 1.0])  # half a turn about the beam
 
 
+def sum_exponentials(logits: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the sum of the exponentials of each row (n, m), float32, finite.
+
+    To 1e-4: the exponential is a power of a polynomial, which runs on vector registers.
+    """
+    return _log_norms(logits)
+
+
 def select_candidates(
     logits: np.ndarray,
-    log_norm: np.ndarray,
+    log_norm: np.ndarray | None,
     cells: OrientationCells,
     *,
     n_candidates: int = 6,
@@ -33,7 +44,8 @@ def select_candidates(
     logits
         Network output of shape (n, n_inplane * n_directions), float32.
     log_norm
-        Logarithm of the sum of their exponentials, shape (n,).
+        Logarithm of the sum of their exponentials, shape (n,). None: `sum_exponentials`, by the
+        way.
     cells
         What the logits stand for.
     n_candidates
@@ -51,7 +63,7 @@ def select_candidates(
     """
     return _select(
         logits,
-        log_norm,
+        np.empty(0, np.float32) if log_norm is None else np.asarray(log_norm, np.float32),
         cells.references,
         cells.symmetry,
         cells.n_inplane,
@@ -122,15 +134,16 @@ def rank_candidates(
     -------
     answers
         "quaternions" (n, n_best, 4) (the last distinct one repeated where there are fewer),
-        "probability" (n, n_best): the mass within 5 degrees of each; "correlation" (n,),
-        "reliability" and "twin_reliability" (n,): 100 (1 - Q2 / Q1), Q the correlation, Q2 the best
-        solution more than 10 degrees from the first and from its twin, or the twin's.
+        "probability" (n, n_best): the mass within 5 degrees of each, 0 where there are fewer;
+        "correlations" (n, n_best); "correlation" (n,), that of the first; "reliability" and
+        "twin_reliability" (n,): 100 (1 - Q2 / Q1), Q the correlation, Q2 the best solution more
+        than 10 degrees from the first and from its twin, or the twin's.
 
     References
     ----------
     Rauch, E. F. and Dupuy, L. (2005) Arch. Metall. Mater. 50, 87: reliability of ASTAR maps.
     """
-    best, mass, first, reliability, twin = _rank(
+    best, mass, correlations, reliability, twin = _rank(
         np.ascontiguousarray(quaternions, np.float64),
         np.ascontiguousarray(probability, np.float64),
         np.ascontiguousarray(correlation, np.float64),
@@ -140,7 +153,8 @@ def rank_candidates(
     return {
         "quaternions": best,
         "probability": mass,
-        "correlation": first,
+        "correlations": correlations,
+        "correlation": correlations[:, 0].copy(),
         "reliability": reliability,
         "twin_reliability": twin,
     }
@@ -169,21 +183,85 @@ def _nearest(a, b, symmetry, image):
     return best
 
 
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE)
+def _block_maxima(row, maxima):
+    """Fill `maxima` with the largest value of each `_BLOCK` of a row; return the largest of all."""
+    largest = np.float32(-3e38)
+    for b in range(maxima.size):
+        block = row[b * _BLOCK : (b + 1) * _BLOCK]
+        highest = np.float32(-3e38)
+        for i in range(block.size):
+            value = block[i]
+            highest = value if value > highest else highest
+        maxima[b] = highest
+        largest = highest if highest > largest else largest
+    return largest
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE)
+def _sum_exp(row, largest):
+    """Return the sum of ``exp(row - largest)``."""
+    total = 0.0
+    for start in range(0, row.size, _STRETCH):
+        part = row[start : start + _STRETCH]
+        sum_of_part = np.float32(0)
+        for i in range(part.size):
+            x = part[i] - largest
+            x = x if x > np.float32(-80) else np.float32(-80)
+            # exp(x) = exp(x / 128)**128
+            r = x * np.float32(1 / 128)
+            e = np.float32(1 / 6) + r * np.float32(1 / 24)
+            e = np.float32(1) + r * (np.float32(1) + r * (np.float32(0.5) + r * e))
+            e = e * e
+            e = e * e
+            e = e * e
+            e = e * e
+            e = e * e
+            e = e * e
+            e = e * e
+            sum_of_part += e
+        total += sum_of_part
+    return total
+
+
 @numba.njit(cache=True, fastmath=_FASTMATH)
-def _top_cells(logits, top, value):
-    """Fill `top` with the indices of the largest logits, falling."""
-    n_top = len(top)
-    value[:] = np.float32(-3e38)
-    for i in range(logits.size):
-        v = logits[i]
-        if v > value[n_top - 1]:
-            j = n_top - 1
+def _keep_top(values, start, top, value):
+    """Put those of `values` that belong there into the falling `value`, their index into `top`."""
+    last = len(value) - 1
+    for i in range(values.size):
+        v = values[i]
+        if v > value[last]:
+            j = last
             while j > 0 and value[j - 1] < v:
                 value[j] = value[j - 1]
                 top[j] = top[j - 1]
                 j -= 1
             value[j] = v
-            top[j] = i
+            top[j] = start + i
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH)
+def _top_cells(logits, maxima, top, value):
+    """Fill `top` with the indices of the largest logits, falling; `maxima` from `_block_maxima`."""
+    value[:] = np.float32(-3e38)
+    _keep_top(maxima, 0, top, value)
+    # as many blocks reach this, so as many cells do: blocks below it hold none of the largest
+    least = value[len(value) - 1]
+    value[:] = np.float32(-3e38)
+    for b in range(maxima.size):
+        if maxima[b] >= least:
+            _keep_top(logits[b * _BLOCK : (b + 1) * _BLOCK], b * _BLOCK, top, value)
+
+
+@numba.njit(cache=True, parallel=True)
+def _log_norms(logits):
+    n, m = logits.shape
+    norms = np.empty(n, np.float32)
+    for i in numba.prange(n):
+        maxima = np.empty((m + _BLOCK - 1) // _BLOCK, np.float32)
+        largest = _block_maxima(logits[i], maxima)
+        norms[i] = largest + np.log(_sum_exp(logits[i], largest))
+    return norms
 
 
 @numba.njit(cache=True)
@@ -209,10 +287,14 @@ def _select(logits, log_norm, references, symmetry, n_inplane, n_candidates, n_t
         centre = np.zeros((n_candidates, 4))
         mass = np.zeros(n_candidates)
         cell = np.zeros(n_candidates, np.int64)
-        _top_cells(logits[i], top, value)
+        row = logits[i]
+        maxima = np.empty((row.size + _BLOCK - 1) // _BLOCK, np.float32)
+        largest = _block_maxima(row, maxima)
+        norm = log_norm[i] if len(log_norm) else largest + np.log(_sum_exp(row, largest))
+        _top_cells(row, maxima, top, value)
         n_kept = 0
         for t in range(_N_TOP):
-            p = np.exp(value[t] - log_norm[i])
+            p = np.exp(value[t] - norm)
             if p < 1e-12:
                 break
             _cell_quaternion(
@@ -248,7 +330,7 @@ def _select(logits, log_norm, references, symmetry, n_inplane, n_candidates, n_t
             total = 0.0
             for turn in range(-1, 2):
                 other = (inplane + n_inplane // 2 + turn) % n_inplane
-                total += np.exp(logits[i, other * n_directions + direction] - log_norm[i])
+                total += np.exp(row[other * n_directions + direction] - norm)
             log_posterior[i, n_candidates + j] = max(np.log(max(total, 1e-300)), -30.0)
     return quaternions, log_posterior
 
@@ -259,7 +341,7 @@ def _rank(quaternions, probability, correlation, symmetry, n_best):
     best = np.zeros((n, n_best, 4))
     best[:, :, 0] = 1.0
     mass = np.zeros((n, n_best))
-    first = np.zeros(n)
+    found = np.zeros((n, n_best))
     reliability = np.full(n, np.nan)
     twin_reliability = np.full(n, np.nan)
     cos_5, cos_10 = np.cos(np.deg2rad(2.5)), np.cos(np.deg2rad(5.0))
@@ -282,14 +364,13 @@ def _rank(quaternions, probability, correlation, symmetry, n_best):
                 ):
                     used[m] = True
                     mass[i, n_found] += probability[i, m]
-            if n_found == 0:
-                first[i] = correlation[i, j]
+            found[i, n_found] = correlation[i, j]
             n_found += 1
         if n_found == 0:
             continue
         for b in range(n_found, n_best):
             best[i, b] = best[i, n_found - 1]
-        q1 = first[i]
+        q1 = found[i, 0]
         a = best[i, 0]
         twin[0], twin[1], twin[2], twin[3] = -a[3], a[2], -a[1], a[0]
         second, second_twin = -1.0, -1.0
@@ -307,4 +388,4 @@ def _rank(quaternions, probability, correlation, symmetry, n_best):
                 reliability[i] = 100 * (1 - second / q1)
             if second_twin >= 0:
                 twin_reliability[i] = 100 * (1 - second_twin / q1)
-    return best, mass, first, reliability, twin_reliability
+    return best, mass, found, reliability, twin_reliability

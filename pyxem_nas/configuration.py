@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import platformdirs
+
+from pyxem_nas.file_writing import replacing
 
 
 def set_default_bundle(path_or_name: Path | str) -> None:
@@ -31,9 +32,8 @@ def set_default_bundle(path_or_name: Path | str) -> None:
     value = str(path.resolve()) if path.is_file() else str(path_or_name)
     target = _path()
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"bundle": value}))
-    os.replace(temporary, target)
+    with replacing(target) as temporary:
+        temporary.write_text(json.dumps({"bundle": value}))
 
 
 def get_default_bundle() -> str:
@@ -45,8 +45,8 @@ def get_default_bundle() -> str:
         If nothing was set.
     """
     try:
-        return json.loads(_path().read_text())["bundle"]
-    except (FileNotFoundError, KeyError, json.JSONDecodeError):
+        return str(json.loads(_path().read_text())["bundle"])
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
         raise ValueError(
             'no bundle given and no default set; pass one, e.g. "steel", or call '
             "pyxem_nas.set_default_bundle"

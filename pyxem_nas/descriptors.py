@@ -9,15 +9,24 @@ matching correlate with. Knows arrays and pixels only; calibration and HyperSpy 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numba
 import numpy as np
 
 _FASTMATH = {"contract", "reassoc", "nsz"}  # NaN and infinity keep their meaning
-_N_BISECTIONS = 12  # the ring median is exact to 2**-12 of the ring's range
+_FASTMATH_FINITE = _FASTMATH | {"nnan", "ninf"}  # for what `_clean` has been through
+_N_QUARTERINGS = 6  # the ring median is exact to 4**-6 of the ring's range
 _UNSEEN = np.float32(-1e30)  # a blurred pixel that the mask hides
+_MAX_BINS = 4096  # per axis: what a damaged file may not ask memory for
+_MAX_RADIUS = 100.0  # 1/angstrom, far beyond any electron diffraction
+_OUTSIDE = np.float32(-9)  # in place of a fraction: the sampling point is not on the detector
+_BLANK = np.float32(3e38)  # above every intensity
 _FLAT = np.float32(1e-3)  # a ring whose spread is below this share of its level holds no signal
+_LANES = 32  # rings are filled up to a multiple: no loop over the odd bins that remain
+_BAND = 16  # rows that are blurred together
+_N_RINGS = 8  # rings that are sampled together
+_GROUP = 16  # patterns that share one thread's scratch
 
 
 @dataclass(frozen=True)
@@ -69,18 +78,28 @@ class DescriptorSpec:
     blur: float = 0.02
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "radial_range", tuple(float(r) for r in self.radial_range))
-        if self.n_radial < 2 or self.n_azimuthal < 8:
+        # `min`: a whole number of hundreds of digits has no float
+        radii = tuple(float(min(r, 2 * _MAX_RADIUS)) for r in self.radial_range)
+        object.__setattr__(self, "radial_range", radii)
+        if not (2 <= self.n_radial <= _MAX_BINS and 8 <= self.n_azimuthal <= _MAX_BINS):
             raise ValueError(
-                f"a descriptor needs at least 2 radial and 8 azimuthal bins, got "
-                f"({self.n_radial!r}, {self.n_azimuthal!r})"
+                f"a descriptor needs 2 to {_MAX_BINS} radial and 8 to {_MAX_BINS} azimuthal bins, "
+                f"got ({self.n_radial!r}, {self.n_azimuthal!r})"
             )
-        if len(self.radial_range) != 2 or not 0 <= self.radial_range[0] < self.radial_range[1]:
+        if int(self.n_radial) != self.n_radial or int(self.n_azimuthal) != self.n_azimuthal:
+            raise ValueError(
+                f"numbers of bins must be whole, got ({self.n_radial!r}, {self.n_azimuthal!r})"
+            )
+        object.__setattr__(self, "n_radial", int(self.n_radial))
+        object.__setattr__(self, "n_azimuthal", int(self.n_azimuthal))
+        if len(self.radial_range) != 2 or not (
+            0 <= self.radial_range[0] < self.radial_range[1] <= _MAX_RADIUS
+        ):
             raise ValueError(
                 f"radial_range must be two increasing radii in 1/angstrom, got "
                 f"{self.radial_range!r}"
             )
-        if not self.blur >= 0:
+        if not 0 <= self.blur <= _MAX_RADIUS:
             raise ValueError(f"blur must be a width in 1/angstrom >= 0, got {self.blur!r}")
 
     @property
@@ -121,7 +140,7 @@ class DescriptorSpec:
     @classmethod
     def from_dict(cls, fields: dict) -> DescriptorSpec:
         """Return the specification that `to_dict` wrote."""
-        return cls(**{**fields, "radial_range": tuple(fields["radial_range"])})
+        return cls(**fields)
 
 
 @dataclass(frozen=True)
@@ -139,11 +158,26 @@ class PatternSpec:
         Half the width of the grid in 1/angstrom.
     blur
         As in `DescriptorSpec`.
+
+    Raises
+    ------
+    ValueError
+        If the size is below 2 or not whole, or a length is not positive.
     """
 
     size: int = 64
     radius: float = 1.4
     blur: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not (2 <= self.size <= _MAX_BINS and int(self.size) == self.size):
+            raise ValueError(f"size must be a whole number of 2 to {_MAX_BINS}, got {self.size!r}")
+        object.__setattr__(self, "size", int(self.size))
+        if not (0 < self.radius <= _MAX_RADIUS and 0 <= self.blur <= _MAX_RADIUS):
+            raise ValueError(
+                f"radius and blur must be positive, in 1/angstrom, got {self.radius!r} and "
+                f"{self.blur!r}"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -219,6 +253,15 @@ class PolarSampler:
     pixel_weight: np.ndarray  # (ny, nx) float32, 0 where masked
     normalisation: np.ndarray  # (ny, nx) float32, 1 / blurred weight, 0 where nothing is seen
 
+    def without(self, k: int) -> PolarSampler:
+        """Return the sampler of all specifications but the k-th."""
+        kept = [i for i in range(len(self.specs)) if i != k]
+        return replace(
+            self,
+            specs=tuple(self.specs[i] for i in kept),
+            offsets=tuple(self.offsets[i] for i in kept),
+        )
+
 
 def make_sampler(detector: Detector, *specs: DescriptorSpec | PatternSpec) -> PolarSampler:
     """Precompute the sampling of patterns of one detector.
@@ -264,6 +307,19 @@ def make_sampler(detector: Detector, *specs: DescriptorSpec | PatternSpec) -> Po
     return PolarSampler(specs, (ny, nx), tuple(offsets), kernels, weight, normalisation)
 
 
+def to_native(patterns: np.ndarray) -> np.ndarray:
+    """Return patterns, any real dtype, as a contiguous array of a type that compiled code takes.
+
+    uint8 and uint16 stay, all else becomes float32, the precision of the kernel: few types are
+    compiled, of native byte order, and not once more for read-only arrays.
+    """
+    kept = patterns.dtype.kind == "u" and patterns.dtype.itemsize <= 2
+    dtype = patterns.dtype.newbyteorder("=") if kept else np.dtype(np.float32)
+    with np.errstate(over="ignore"):  # too large for the type is infinite, hence no count
+        native = np.ascontiguousarray(patterns, dtype)
+    return native if native.flags.writeable else native.copy()
+
+
 def compute_descriptors(
     patterns: np.ndarray, centers: np.ndarray, sampler: PolarSampler
 ) -> tuple[np.ndarray, ...]:
@@ -307,142 +363,260 @@ def _gaussian_kernel(sigma: float) -> np.ndarray:
     return (kernel / kernel.sum()).astype(np.float32)
 
 
+# --------------------------------------------------------------------------- the kernel
+# Long flat loops over pieces that fit the first-level cache: each runs on vector registers, except
+# the gather. Arrays are sliced once per loop, not once per row, as slicing costs more than a row.
+
+
 @numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
-def _add_scaled(out, source, factor):
-    for x in range(out.size):
-        out[x] += source[x] * factor
+def _clean(pattern, weight, out):
+    """Copy flat counts to float32; NaN, infinite and negative pixels become zero."""
+    for i in range(pattern.size):
+        value = np.float32(pattern[i])
+        good = (value > 0) & (value < np.float32(1e37))
+        out[i] = value * weight[i] if good else np.float32(0)
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def _add_pairs(out, source, start, near, far, centre, inner, outer):
+    """Set (near is a first pair's distance) or increase `out` by two pairs of taps."""
+    n = out.size
+    a1, b1 = source[start - near : start - near + n], source[start + near : start + near + n]
+    a2, b2 = source[start - far : start - far + n], source[start + far : start + far + n]
+    if centre > 0:
+        c = source[start : start + n]
+        for i in range(n):
+            out[i] = centre * c[i] + inner * (a1[i] + b1[i]) + outer * (a2[i] + b2[i])
+    else:
+        for i in range(n):
+            out[i] += inner * (a1[i] + b1[i]) + outer * (a2[i] + b2[i])
+
+
+@numba.njit(cache=True)
+def _guard(kernel):
+    """Return how many taps from the centre `_convolve` reads on each side, at least 2, even."""
+    return max(2, (kernel.size // 2 + 1) // 2 * 2)
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def _convolve(out, source, start, step, kernel):
+    """Convolve with a symmetric kernel: ``out[i]`` from ``source[start + i + t step]``."""
+    radius = kernel.size // 2
+    for t in range(1, _guard(kernel), 2):
+        inner = kernel[radius + t] if t <= radius else np.float32(0)
+        outer = kernel[radius + t + 1] if t + 1 <= radius else np.float32(0)
+        centre = kernel[radius] if t == 1 else np.float32(0)
+        _add_pairs(out, source, start, t * step, (t + 1) * step, centre, inner, outer)
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def _mend_ends(source, width, kernel, out):
+    """Redo the ends of rows, to which a flat convolution brings the neighbouring rows."""
+    radius = kernel.size // 2
+    n_rows = out.size // width
+    reach = min(radius, width)
+    for end in range(2 * reach):
+        x = end if end < reach else width - 2 * reach + end
+        for row in range(n_rows):
+            out[row * width + x] = np.float32(0)
+        for t in range(kernel.size):
+            other = x + t - radius
+            if 0 <= other < width:
+                for row in range(n_rows):
+                    out[row * width + x] += kernel[t] * source[row * width + other]
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def _normalise(flat, scale):
+    for i in range(flat.size):
+        flat[i] = flat[i] * scale[i] if scale[i] > 0 else _UNSEEN
+
+
+@numba.njit(cache=True)
+def _make_blur_work(shape, kernel_y, kernel_x):
+    """Return scratch of `_blur_into`: rows between empty rows, and a band of rows; zeros."""
+    ny, nx = shape
+    padded = np.zeros((ny + 2 * _guard(kernel_y)) * nx, np.float32)
+    return padded, np.zeros(_BAND * nx + 2 * _guard(kernel_x), np.float32)
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def _blur_into(blurred, pattern, weight, normalisation, kernel_y, kernel_x, work):
+    """Blur a pattern; pixels where nothing is seen become hugely negative."""
+    ny, nx = weight.shape
+    padded, band = work
+    above, before = _guard(kernel_y) * nx, _guard(kernel_x)
+    _clean(pattern.ravel(), weight.ravel(), padded[above : above + ny * nx])
+    flat, scale = blurred.ravel(), normalisation.ravel()
+    for start in range(0, ny * nx, _BAND * nx):
+        stop = min(start + _BAND * nx, ny * nx)
+        lines = band[before : before + stop - start]
+        out = flat[start:stop]
+        _convolve(lines, padded, above + start, nx, kernel_y)
+        _convolve(out, band, before, 1, kernel_x)
+        _mend_ends(lines, nx, kernel_x, out)
+        _normalise(out, scale[start:stop])
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
 def _blur(pattern, weight, normalisation, kernel_y, kernel_x, buffer, blurred):
-    """Blur a pattern into `blurred`; pixels where nothing is seen become hugely negative."""
-    ny, nx = pattern.shape
-    ry, rx = kernel_y.size // 2, kernel_x.size // 2
-    row = np.zeros(nx + 2 * rx, np.float32)
-    inner = row[rx : rx + nx]
-    for y in range(ny):
-        source = pattern[y]
-        for x in range(nx):
-            value = np.float32(source[x])
-            # one comparison refuses NaN, infinite and negative pixels
-            good = value > 0 and value < np.float32(3e38)
-            inner[x] = value * weight[y, x] if good else np.float32(0)
-        out = buffer[y]
-        out[:] = np.float32(0)
-        for t in range(kernel_x.size):
-            _add_scaled(out, row[t : t + nx], kernel_x[t])
-    for y in range(ny):
-        out = blurred[y]
-        out[:] = np.float32(0)
-        for t in range(kernel_y.size):
-            source_row = y + t - ry
-            if 0 <= source_row < ny:
-                _add_scaled(out, buffer[source_row], kernel_y[t])
-        scale = normalisation[y]
-        for x in range(nx):
-            out[x] = out[x] * scale[x] if scale[x] > 0 else _UNSEEN
+    """Blur one pattern into `blurred`, without scratch of one's own; `buffer` is not used."""
+    work = _make_blur_work(weight.shape, kernel_y, kernel_x)
+    _blur_into(blurred, pattern, weight, normalisation, kernel_y, kernel_x, work)
 
 
 def _blur_once(pattern, weight, normalisation, kernel_y, kernel_x) -> np.ndarray:
-    buffer, blurred = np.empty_like(weight), np.empty_like(weight)
-    _blur(pattern, weight, normalisation, kernel_y, kernel_x, buffer, blurred)
+    blurred = np.empty_like(weight)
+    _blur(pattern, weight, normalisation, kernel_y, kernel_x, blurred, blurred)
     return blurred
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
-def _sample_ring(blurred, center_x, center_y, dx, dy, work, ring):
-    """Sample the square root of one ring by bilinear interpolation; -1 marks an unseen bin."""
-    ny, nx = blurred.shape
-    flat = blurred.ravel()
-    index, fraction_x, fraction_y = work
-    # Three loops, so that all but the gather itself runs on vector registers.
-    for a in range(ring.size):
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, error_model="numpy")
+def _locate(center_x, center_y, dx, dy, shape, index, fraction_x, fraction_y):
+    """Find the pixel and the place in it of each sampling point; `_OUTSIDE` marks those outside."""
+    ny, nx = shape
+    width = np.int32(nx)
+    last_x, last_y = np.float32(nx - 1), np.float32(ny - 1)
+    high_x, high_y = np.float32(nx - 1.001), np.float32(ny - 1.001)
+    for a in range(dx.size):
         x = center_x + dx[a]
         y = center_y + dy[a]
-        inside = (x >= 0) & (y >= 0) & (x <= np.float32(nx - 1)) & (y <= np.float32(ny - 1))
-        x = min(max(x, np.float32(0)), np.float32(nx - 1.001))
-        y = min(max(y, np.float32(0)), np.float32(ny - 1.001))
+        inside = (x >= 0) & (y >= 0) & (x <= last_x) & (y <= last_y)
+        x = x if x > 0 else np.float32(0)
+        x = x if x < high_x else high_x
+        y = y if y > 0 else np.float32(0)
+        y = y if y < high_y else high_y
         x0 = np.int32(x)
         y0 = np.int32(y)
         fraction_x[a] = x - np.float32(x0)
-        fraction_y[a] = y - np.float32(y0)
-        index[a] = (y0 * np.int32(nx) + x0) if inside else np.int32(-1)
-    for a in range(ring.size):
-        if index[a] < 0:
-            ring[a] = np.float32(-1.0)
-            continue
-        i = np.uint64(index[a])
-        v00, v01 = flat[i], flat[i + np.uint64(1)]
-        v10, v11 = flat[i + np.uint64(nx)], flat[i + np.uint64(nx + 1)]
-        top = v00 + fraction_x[a] * (v01 - v00)
-        bottom = v10 + fraction_x[a] * (v11 - v10)
-        ring[a] = top + fraction_y[a] * (bottom - top)
-    for a in range(ring.size):
-        value = ring[a]
+        fraction_y[a] = y - np.float32(y0) if inside else _OUTSIDE
+        index[a] = y0 * width + x0
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, error_model="numpy")
+def _interpolate(flat, width, index, fraction_x, fraction_y, out):
+    """Interpolate a flat image bilinearly."""
+    below = flat[np.uint64(width) :]
+    for a in range(index.size):
+        i = np.uint64(np.uint32(index[a]))
+        j = i + np.uint64(1)
+        upper = flat[i] + fraction_x[a] * (flat[j] - flat[i])
+        lower = below[i] + fraction_x[a] * (below[j] - below[i])
+        out[a] = upper + fraction_y[a] * (lower - upper)
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, error_model="numpy")
+def _take_root(values, fraction_y, ring):
+    """Fill a ring with square roots, -1 where unseen; return (least, greatest, number) of seen."""
+    low = _BLANK
+    high = np.float32(0)
+    n_seen = np.float32(0)
+    for a in range(values.size):
+        value = values[a]
         # rounding may take an empty bin just below zero; only an unseen pixel takes it below -1
-        ring[a] = np.sqrt(max(value, np.float32(0))) if value > np.float32(-0.5) else np.float32(-1)
+        seen = (value > np.float32(-0.5)) & (fraction_y[a] > _OUTSIDE)
+        value = np.sqrt(value if value > 0 else np.float32(0))
+        ring[a] = value if seen else np.float32(-1)
+        n_seen += np.float32(1) if seen else np.float32(0)
+        least = value if seen else _BLANK
+        greatest = value if seen else np.float32(0)
+        low = least if least < low else low
+        high = greatest if greatest > high else high
+    return low, high, n_seen
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, error_model="numpy")
+def _ring_median(ring, n_bins, low, high, n_seen):
+    """Return the median of the seen bins of a ring, -1 if they are fewer than a quarter.
+
+    `ring` is longer than its `n_bins`, filled up with `_BLANK`. Each pass leaves a quarter of the
+    range, by three thresholds, so that the ring is read half as often as by bisection.
+    """
+    if 4 * n_seen < n_bins:
+        return np.float32(-1)
+    n_unseen = n_bins - int(n_seen)
+    half = np.float32(n_unseen + (int(n_seen) + 1) // 2)
+    quarter = np.float32(0.25) * (high - low)
+    for _ in range(_N_QUARTERINGS):
+        first = low + quarter
+        second = first + quarter
+        third = second + quarter
+        n_first, n_second, n_third = np.float32(0), np.float32(0), np.float32(0)
+        for a in range(ring.size):
+            value = ring[a]
+            n_first += np.float32(1) if value <= first else np.float32(0)
+            n_second += np.float32(1) if value <= second else np.float32(0)
+            n_third += np.float32(1) if value <= third else np.float32(0)
+        above = second if n_third >= half else third
+        above = first if n_second >= half else above
+        low = low if n_first >= half else above
+        quarter *= np.float32(0.25)
+    return low + np.float32(2) * quarter
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, error_model="numpy")
+def _subtract(ring, level, out):
+    """Fill `out` with what exceeds a level; return the sum of its squares."""
+    power = np.float32(0)
+    for a in range(out.size):
+        value = ring[a] - level
+        value = value if value > 0 else np.float32(0)
+        out[a] = value
+        power += value * value
+    return power
+
+
+@numba.njit(cache=True)
+def _make_ring_work(n_azimuthal):
+    """Return scratch of `_describe_into` for rings of up to `n_azimuthal` bins."""
+    n = _N_RINGS * n_azimuthal
+    index, ring = np.empty(n, np.int32), np.empty(n_azimuthal + _LANES, np.float32)
+    return index, np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32), ring
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
-def _ring_median(ring):
-    """Return (median, maximum) of the seen bins of a ring, by bisection; median -1 if unseen."""
-    n_seen = np.int32(0)
-    low = np.float32(3e38)
-    high = np.float32(0)
-    for a in range(ring.size):
-        value = ring[a]
-        seen = value >= 0
-        n_seen += np.int32(seen)
-        low = min(low, value if seen else np.float32(3e38))
-        high = max(high, value)
-    maximum = high
-    if 4 * n_seen < ring.size:
-        return np.float32(-1), maximum
-    half = np.float32(ring.size - n_seen + (n_seen + 1) // 2)
-    for _ in range(_N_BISECTIONS):
-        middle = np.float32(0.5) * (low + high)
-        below = np.float32(0)
-        for a in range(ring.size):
-            below += np.float32(1) if ring[a] <= middle else np.float32(0)
-        if below >= half:
-            high = middle
-        else:
-            low = middle
-    return np.float32(0.5) * (low + high), maximum
+def _describe_into(descriptor, blurred, center_x, center_y, offsets, subtract, work):
+    """Fill one descriptor from a blurred pattern."""
+    n_radial, n_azimuthal = descriptor.shape
+    ring = work[4][: (n_azimuthal + _LANES - 1) // _LANES * _LANES]
+    ring[n_azimuthal:] = _BLANK
+    flat, dx, dy = blurred.ravel(), offsets[0].ravel(), offsets[1].ravel()
+    power = np.float32(0)
+    level = np.float32(0)
+    for first in range(0, n_radial, _N_RINGS):
+        last = min(first + _N_RINGS, n_radial)
+        part = slice(first * n_azimuthal, last * n_azimuthal)
+        n = (last - first) * n_azimuthal
+        index, fraction_x, fraction_y, values = work[0][:n], work[1][:n], work[2][:n], work[3][:n]
+        _locate(
+            center_x, center_y, dx[part], dy[part], blurred.shape, index, fraction_x, fraction_y
+        )
+        _interpolate(flat, blurred.shape[1], index, fraction_x, fraction_y, values)
+        for r in range(first, last):
+            bins = slice((r - first) * n_azimuthal, (r - first + 1) * n_azimuthal)
+            low, high, n_seen = _take_root(values[bins], fraction_y[bins], ring[:n_azimuthal])
+            median = np.float32(0)
+            if subtract:
+                median = _ring_median(ring, n_azimuthal, low, high, n_seen)
+                if high - median < _FLAT * high:
+                    median = np.float32(-1)
+            if median < 0:
+                descriptor[r, :] = np.float32(0)
+                continue
+            power += _subtract(ring, median, descriptor[r])
+            level = max(level, high)
+    rms = np.sqrt(power / np.float32(n_radial * n_azimuthal))
+    scale = np.float32(1) / rms if rms > np.float32(1e-6) * level else np.float32(0)
+    whole = descriptor.ravel()
+    for a in range(whole.size):
+        whole[a] *= scale
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
 def _describe(blurred, center_x, center_y, offsets, subtract, descriptor):
-    """Fill one descriptor from a blurred pattern."""
-    ring = np.empty(descriptor.shape[1], np.float32)
-    work = (np.empty(ring.size, np.int32), np.empty_like(ring), np.empty_like(ring))
-    n_radial, n_azimuthal = descriptor.shape
-    power = np.float32(0)
-    level = np.float32(0)
-    for r in range(n_radial):
-        _sample_ring(blurred, center_x, center_y, offsets[0, r], offsets[1, r], work, ring)
-        median, maximum = _ring_median(ring)
-        out = descriptor[r]
-        if not subtract:
-            median = np.float32(0)
-        elif maximum - median < _FLAT * maximum:
-            median = np.float32(-1)
-        if median < 0:
-            for a in range(n_azimuthal):
-                out[a] = np.float32(0)
-            continue
-        ring_power = np.float32(0)
-        for a in range(n_azimuthal):
-            value = max(ring[a] - median, np.float32(0))
-            out[a] = value
-            ring_power += value * value
-        power += ring_power
-        level = max(level, maximum)
-    rms = np.sqrt(power / np.float32(n_radial * n_azimuthal))
-    scale = np.float32(1) / rms if rms > np.float32(1e-6) * level else np.float32(0)
-    for r in range(n_radial):
-        for a in range(n_azimuthal):
-            descriptor[r, a] *= scale
+    """Fill one descriptor from a blurred pattern, without scratch of one's own."""
+    work = _make_ring_work(descriptor.shape[1])
+    _describe_into(descriptor, blurred, center_x, center_y, offsets, subtract, work)
 
 
 @numba.njit(cache=True, parallel=True, fastmath=_FASTMATH)
@@ -450,9 +624,18 @@ def _describe_stack(
     patterns, centers, offsets, subtract, kernel_y, kernel_x, weight, normalisation, outputs
 ):
     """Fill the descriptors of all specifications; each pattern is blurred once."""
-    for i in numba.prange(len(patterns)):
-        buffer = np.empty(weight.shape, np.float32)
+    n = len(patterns)
+    n_azimuthal = 0
+    for k in range(len(offsets)):
+        n_azimuthal = max(n_azimuthal, offsets[k].shape[2])
+    for group in numba.prange((n + _GROUP - 1) // _GROUP):
+        blur_work = _make_blur_work(weight.shape, kernel_y, kernel_x)
+        ring_work = _make_ring_work(n_azimuthal)
         blurred = np.empty(weight.shape, np.float32)
-        _blur(patterns[i], weight, normalisation, kernel_y, kernel_x, buffer, blurred)
-        for k in range(len(offsets)):
-            _describe(blurred, centers[i, 0], centers[i, 1], offsets[k], subtract[k], outputs[k][i])
+        for i in range(group * _GROUP, min(n, (group + 1) * _GROUP)):
+            _blur_into(blurred, patterns[i], weight, normalisation, kernel_y, kernel_x, blur_work)
+            for k in range(len(offsets)):
+                _describe_into(
+                    outputs[k][i], blurred, centers[i, 0], centers[i, 1], offsets[k], subtract[k],
+                    ring_work,
+                )  # fmt: skip

@@ -7,10 +7,11 @@ writing, :mod:`pyxem_nas.map_export`.
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,8 @@ def read_phases(paths: Sequence[Path]) -> PhaseList:
         raise ValueError(f"phases are named after their files, two have one name: {names!r}")
     phases = []
     for path in paths:
-        with _reading(path, "as a CIF file"):
+        # the parser behind prints its errors, which are raised, too
+        with _reading(path, "as a CIF file"), redirect_stdout(io.StringIO()):
             phase = Phase.from_cif(path)
         if phase.space_group is None or not len(phase.structure):
             raise ValueError(
@@ -190,6 +192,7 @@ def write_maps(paths: Sequence[Path], xmap: CrystalMap, *, overwrite: bool) -> l
     """
     import matplotlib.pyplot as plt
 
+    from pyxem_nas.file_writing import replacing
     from pyxem_nas.map_export import save_map
     from pyxem_nas.plotting import plot_map
 
@@ -197,7 +200,8 @@ def write_maps(paths: Sequence[Path], xmap: CrystalMap, *, overwrite: bool) -> l
         save_map(path, xmap, overwrite=overwrite)
     picture = paths[0].with_suffix(".png")
     figure = plot_map(xmap)
-    figure.savefig(picture, dpi=200)
+    with replacing(picture) as temporary:
+        figure.savefig(temporary, dpi=200)
     plt.close(figure)
     return [*paths, picture]
 

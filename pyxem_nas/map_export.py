@@ -6,8 +6,7 @@ their frames, units and numbering, and an import script for MTEX. The map itself
 """
 
 import copy
-import os
-import uuid
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from orix.crystal_map import CrystalMap, Phase
 from orix.quaternion import Rotation
 
 from pyxem_nas.crystal_map import NOT_INDEXED, all_positions, best_rotations
+from pyxem_nas.file_writing import replacing
 
 __all__ = ["channel_from_orix", "save_map", "write_mtex_script"]
 
@@ -128,13 +128,8 @@ def save_map(path: Path | str, xmap: CrystalMap, overwrite: bool = False) -> Non
         )
     if not path.parent.is_dir():
         raise FileNotFoundError(f"folder {str(path.parent)!r} does not exist; make it first")
-    # same folder: os.replace must not cross file systems
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
-    try:
+    with replacing(path) as temporary:
         writer(temporary, xmap)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_mtex_script(path: Path | str, map_path: Path | str) -> None:
@@ -327,7 +322,7 @@ def _phase_name(phase: Phase, number: int) -> str:
 
 def _write_h5(path: Path, xmap: CrystalMap) -> None:
     """Write orix' HDF5 file."""
-    from orix import io
+    from orix.io.plugins.orix_hdf5 import file_writer
 
     if xmap.is_in_data.size == 1 and xmap.rotations_per_point > 1:
         # orix squeezes (1, n_best, 3) Euler angles to n_best positions when it reads them
@@ -338,8 +333,10 @@ def _write_h5(path: Path, xmap: CrystalMap) -> None:
         # orix reads UTF-8 as Latin-1: µm would come back as Âµm
         xmap = copy.copy(xmap)
         xmap.scan_unit = "um"
-    # overwrite=None would ask on the terminal
-    io.save(path, xmap, overwrite=False)
+    # in memory first: on a full disk the HDF5 library ends the whole process (segmentation fault)
+    content = io.BytesIO()
+    file_writer(content, xmap)
+    path.write_bytes(content.getbuffer())
 
 
 def _write_ang(path: Path, xmap: CrystalMap) -> None:

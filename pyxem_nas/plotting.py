@@ -1,8 +1,8 @@
 """Figures of crystal maps.
 
-Owns :func:`plot_map`: phases, inverse-pole-figure colours with their keys, reliability and
-probabilities in one figure. Numbers come from :mod:`pyxem_nas.evaluation`, colours of crystal
-directions from orix. Works without a display.
+Owns :func:`plot_map`, phases, inverse-pole-figure colours with their keys, reliability and
+probabilities in one figure, and the colours of maps for other figures. Numbers come from
+:mod:`pyxem_nas.evaluation`, colours of crystal directions from orix. Works without a display.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["plot_map"]
 
 # Okabe and Ito, Color Universal Design (2008), without black (not indexed); steel first
-_PHASE_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-_NOT_INDEXED_COLOR = (0.0, 0.0, 0.0)
+PHASE_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+NOT_INDEXED_COLOR = (0.0, 0.0, 0.0)
 _LEFT_OUT_COLOR = (1.0, 1.0, 1.0)
+_NO_VALUE_COLOR = (0.72, 0.72, 0.72)
 _PANEL = 2.9  # width of one panel, inches
 _STRIP = 0.75  # height of the map of a line scan, inches
 _LEGEND, _IPF_KEY, _BAR = 0.65, 1.35, 0.5  # heights of the keys below a panel, inches
-_DIRECTIONS = {
+DIRECTIONS = {
     "x": ((1, 0, 0), "IPF-X (to the right)"),
     "y": ((0, 1, 0), "IPF-Y (up)"),
     "z": ((0, 0, 1), "IPF-Z (out of the map)"),
@@ -40,7 +41,7 @@ _PROPERTIES = {
     "phase_probability": ("P(phase is right)", 1.0),
     "orientation_probability": ("P(orientation within 5°)", 1.0),
 }
-_STYLE = {
+STYLE = {
     "font.size": 8,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
@@ -77,7 +78,8 @@ def plot_map(
     Returns
     -------
     figure
-        Figure of pyplot. Positions that are not indexed are black, left-out ones white.
+        Figure of pyplot. Positions that are not indexed are black, left-out ones white, those
+        without a value of a property (a reliability without a second solution) grey.
 
     Raises
     ------
@@ -102,24 +104,24 @@ def plot_map(
     """
     import matplotlib.pyplot as plt
 
-    unknown = [d for d in directions if d not in _DIRECTIONS]
+    unknown = [d for d in directions if d not in DIRECTIONS]
     if unknown:
         raise ValueError(f"directions must be of 'x', 'y', 'z', got {unknown!r}")
-    colors = _colors_by_phase(xmap, phase_colors or {})
-    canvas = _Canvas(xmap)
+    colors = colors_by_phase(xmap, phase_colors)
+    canvas = Canvas(xmap)
     properties = [name for name in _PROPERTIES if _is_finite_somewhere(xmap, name)]
     # one key, below the first of them, serves all directions
     keys = [_LEGEND, *[_IPF_KEY] * bool(directions)]
     keys += [0.1] * (len(directions) - 1) + [_BAR] * len(properties)
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, cells = _panels(canvas, keys)
         _draw_phases(canvas, *cells[0], colors)
         if boundary_angle is not None and canvas.is_plane:
             _draw_boundaries(canvas, cells[0][0], boundary_angle)
         for i, direction in enumerate(directions):
             map_ax, key = cells[1 + i]
-            vector, title = _DIRECTIONS[direction]
-            canvas.draw(map_ax, _ipf_colors(xmap, vector), title)
+            vector, title = DIRECTIONS[direction]
+            canvas.draw(map_ax, ipf_colors(xmap, vector), title)
             if i == 0:
                 _draw_ipf_keys(xmap, key)
         for name, (map_ax, key) in zip(properties, cells[1 + len(directions) :], strict=True):
@@ -127,7 +129,7 @@ def plot_map(
     return figure
 
 
-class _Canvas:
+class Canvas:
     """The grid of a map: row values to images, with axes in the unit of the scan."""
 
     def __init__(self, xmap: CrystalMap) -> None:
@@ -164,10 +166,10 @@ class _Canvas:
             ax.set_xticks([])
         else:
             ax.tick_params(length=2, pad=1)
-            ax.set_xlabel(f"Position ({_unit(self.xmap)})", labelpad=1)
+            ax.set_xlabel(f"Position ({format_unit(self.xmap)})", labelpad=1)
 
 
-def _unit(xmap: CrystalMap) -> str:
+def format_unit(xmap: CrystalMap) -> str:
     """Return the unit of length as one writes it."""
     unit = str(xmap.scan_unit)
     return {"um": "µm", "px": "pixels", "A": "Å", "angstrom": "Å"}.get(unit, unit)
@@ -177,7 +179,7 @@ def _is_finite_somewhere(xmap: CrystalMap, name: str) -> bool:
     return name in xmap.prop and bool(np.isfinite(xmap.prop[name]).any())
 
 
-def _indexed_phases(xmap: CrystalMap) -> list[tuple[int, str]]:
+def indexed_phases(xmap: CrystalMap) -> list[tuple[int, str]]:
     """Return number and name of the phases that occur."""
     present = set(np.unique(xmap.phase_id).tolist())
     return [
@@ -185,10 +187,13 @@ def _indexed_phases(xmap: CrystalMap) -> list[tuple[int, str]]:
     ]
 
 
-def _colors_by_phase(xmap: CrystalMap, wanted: Mapping[str, str]) -> dict[int, tuple]:
-    """Return an RGB colour for every phase number."""
+def colors_by_phase(
+    xmap: CrystalMap, wanted: Mapping[str, str] | None = None
+) -> dict[int, tuple[float, float, float]]:
+    """Return an RGB colour for every phase number; `wanted` are colours by phase name."""
     from matplotlib.colors import to_rgb
 
+    wanted = wanted or {}
     phases = [(int(i), phase.name) for i, phase in xmap.phases if i != NOT_INDEXED]
     unknown = sorted(set(wanted) - {name for _, name in phases})
     if unknown:
@@ -196,12 +201,12 @@ def _colors_by_phase(xmap: CrystalMap, wanted: Mapping[str, str]) -> dict[int, t
             f"phase_colors names {unknown!r}, the phases are {[name for _, name in phases]!r}"
         )
     return {
-        i: to_rgb(wanted.get(name, _PHASE_COLORS[position % len(_PHASE_COLORS)]))
+        i: to_rgb(wanted.get(name, PHASE_COLORS[position % len(PHASE_COLORS)]))
         for position, (i, name) in enumerate(phases)
     }
 
 
-def _panels(canvas: _Canvas, keys: Sequence[float]) -> tuple[Figure, list[tuple[Axes, SubFigure]]]:
+def _panels(canvas: Canvas, keys: Sequence[float]) -> tuple[Figure, list[tuple[Axes, SubFigure]]]:
     """Return the figure and, for each panel, the axes of its map and the place of its key.
 
     ``keys`` are the heights of the keys, one a panel, inches.
@@ -234,21 +239,19 @@ def _panels(canvas: _Canvas, keys: Sequence[float]) -> tuple[Figure, list[tuple[
 # ------------------------------------------------------------------------- panels
 
 
-def _draw_phases(canvas: _Canvas, ax: Axes, key: SubFigure, colors: Mapping[int, tuple]) -> None:
+def _draw_phases(canvas: Canvas, ax: Axes, key: SubFigure, colors: Mapping[int, tuple]) -> None:
     """Draw the phase map with its legend and the scale bar."""
     from matplotlib.patches import Patch
 
     xmap = canvas.xmap
-    rgb = np.empty((xmap.size, 3))
-    rgb[:] = _NOT_INDEXED_COLOR
+    rgb = phase_rgb(xmap, colors)
     entries = []
-    for i, name in _indexed_phases(xmap):
+    for i, name in indexed_phases(xmap):
         rows = xmap.phase_id == i
-        rgb[rows] = colors[i]
         entries.append((colors[i], f"{name}  {100 * rows.mean():.1f} %"))
     if not xmap.all_indexed:
         share = 100 * np.mean(~xmap.is_indexed)
-        entries.append((_NOT_INDEXED_COLOR, f"not indexed  {share:.1f} %"))
+        entries.append((NOT_INDEXED_COLOR, f"not indexed  {share:.1f} %"))
     if not xmap.is_in_data.all():
         entries.append((_LEFT_OUT_COLOR, "left out"))
     canvas.draw(ax, rgb, "Phase")
@@ -269,7 +272,7 @@ def _draw_phases(canvas: _Canvas, ax: Axes, key: SubFigure, colors: Mapping[int,
         _draw_scale_bar(canvas, ax)
 
 
-def _draw_scale_bar(canvas: _Canvas, ax: Axes) -> None:
+def _draw_scale_bar(canvas: Canvas, ax: Axes) -> None:
     """Draw a bar of a round length, about a quarter of the map."""
     from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
@@ -279,7 +282,7 @@ def _draw_scale_bar(canvas: _Canvas, ax: Axes) -> None:
     bar = AnchoredSizeBar(
         ax.transData,
         length,
-        f"{length:g} {_unit(canvas.xmap)}",
+        f"{length:g} {format_unit(canvas.xmap)}",
         loc="lower left",
         pad=0.3,
         sep=2,
@@ -291,7 +294,17 @@ def _draw_scale_bar(canvas: _Canvas, ax: Axes) -> None:
     ax.add_artist(bar)
 
 
-def _ipf_colors(xmap: CrystalMap, vector: tuple[int, int, int]) -> np.ndarray:
+def phase_rgb(xmap: CrystalMap, colors: Mapping[int, tuple] | None = None) -> np.ndarray:
+    """Return the phase's colour of each position in data, shape (n, 3)."""
+    colors = colors_by_phase(xmap) if colors is None else colors
+    rgb = np.empty((xmap.size, 3))
+    rgb[:] = NOT_INDEXED_COLOR
+    for i, _ in indexed_phases(xmap):
+        rgb[xmap.phase_id == i] = colors[i]
+    return rgb
+
+
+def ipf_colors(xmap: CrystalMap, vector: tuple[int, int, int]) -> np.ndarray:
     """Return the colours of the crystal direction along a laboratory direction, shape (n, 3)."""
     from orix.plot import IPFColorKeyTSL
     from orix.quaternion import Orientation
@@ -299,8 +312,8 @@ def _ipf_colors(xmap: CrystalMap, vector: tuple[int, int, int]) -> np.ndarray:
 
     rotations = best_rotations(xmap)
     rgb = np.empty((xmap.size, 3))
-    rgb[:] = _NOT_INDEXED_COLOR
-    for i, _ in _indexed_phases(xmap):
+    rgb[:] = NOT_INDEXED_COLOR
+    for i, _ in indexed_phases(xmap):
         group = xmap.phases[i].point_group
         if group is None:
             continue
@@ -315,7 +328,7 @@ def _draw_ipf_keys(xmap: CrystalMap, key: SubFigure) -> None:
     import orix.plot  # noqa: F401 (registers the projection "ipf")
 
     groups = {}
-    for i, name in _indexed_phases(xmap):
+    for i, name in indexed_phases(xmap):
         group = xmap.phases[i].point_group
         if group is not None:
             groups.setdefault(group.laue.name, (group.laue, []))[1].append(name)
@@ -332,7 +345,7 @@ def _draw_ipf_keys(xmap: CrystalMap, key: SubFigure) -> None:
         key.text(centre, 0.24, label, fontsize=7, ha="center", va="top")
 
 
-def _draw_property(canvas: _Canvas, name: str, ax: Axes, key: SubFigure) -> None:
+def _draw_property(canvas: Canvas, name: str, ax: Axes, key: SubFigure) -> None:
     """Draw a property with its colour bar."""
     xmap = canvas.xmap
     title, upper = _PROPERTIES[name]
@@ -350,10 +363,10 @@ def _draw_property(canvas: _Canvas, name: str, ax: Axes, key: SubFigure) -> None
         vmin=0.0,
         vmax=max(upper, 1e-9),
     )
-    # left-out positions white over the black of those without a value
-    outside = canvas.image(np.zeros(xmap.size), 1.0)
-    veil = np.ones((*canvas.shape, 4))
-    veil[..., 3] = outside
+    # over the black of those not indexed: left-out positions white, answers without a value grey
+    veil = np.zeros((xmap.size, 4))
+    veil[xmap.is_indexed & ~np.isfinite(values)] = (*_NO_VALUE_COLOR, 1.0)
+    veil = canvas.image(veil, 1.0)
     ax.imshow(veil, extent=canvas.extent, aspect="equal" if canvas.is_plane else "auto")
     canvas.dress(ax, title)
     height = key.bbox.height / key.figure.dpi  # inches; the bar stays at the top
@@ -370,20 +383,20 @@ def _sequential_colors() -> Colormap:
     from matplotlib.colors import ListedColormap
 
     colors = ListedColormap(colormaps["viridis"](np.linspace(0.12, 1, 256)))
-    return colors.with_extremes(bad=_NOT_INDEXED_COLOR)
+    return colors.with_extremes(bad=NOT_INDEXED_COLOR)
 
 
 # ------------------------------------------------------------------------- boundaries
 
 
-def _draw_boundaries(canvas: _Canvas, ax: Axes, angle: float) -> None:
+def _draw_boundaries(canvas: Canvas, ax: Axes, angle: float) -> None:
     """Draw lines between neighbours of different phase or orientation."""
     from matplotlib.collections import LineCollection
 
     left, right, bottom, top = canvas.extent
     ny, nx = canvas.shape
     x, y = np.linspace(left, right, nx + 1), np.linspace(top, bottom, ny + 1)
-    beside, below = _boundary_edges(canvas, angle)
+    beside, below = boundary_edges(canvas, angle)
     row, column = np.nonzero(beside)
     upright = np.stack(
         [np.stack([x[column + 1], y[row]], -1), np.stack([x[column + 1], y[row + 1]], -1)], 1
@@ -398,7 +411,7 @@ def _draw_boundaries(canvas: _Canvas, ax: Axes, angle: float) -> None:
     ax.add_collection(lines, autolim=False)
 
 
-def _boundary_edges(canvas: _Canvas, angle: float) -> tuple[np.ndarray, np.ndarray]:
+def boundary_edges(canvas: Canvas, angle: float) -> tuple[np.ndarray, np.ndarray]:
     """Return where a boundary lies, shapes (ny, nx - 1) to the right and (ny - 1, nx) below."""
     xmap = canvas.xmap
     rotations = best_rotations(xmap)
@@ -410,7 +423,7 @@ def _boundary_edges(canvas: _Canvas, angle: float) -> tuple[np.ndarray, np.ndarr
         ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
     ):
         edge = phase_id[first] != phase_id[second]
-        for i, _ in _indexed_phases(xmap):
+        for i, _ in indexed_phases(xmap):
             same = (phase_id[first] == i) & (phase_id[second] == i)
             group = xmap.phases[i].point_group
             if group is not None:

@@ -2,24 +2,27 @@
 
 Owns the way of a pattern through phase, branch and refinement. A pure function of patterns, centres
 and plan; models are loaded once per process and kept by the bundle's hash. Checks of user input and
-HyperSpy belong to `signals`, what a candidate is worth to `candidates`.
+HyperSpy belong to `signals`, what a candidate is worth to `candidates`, what a phase is worth to
+`phase_scores`, two crystals in one pattern to `overlaps`.
 """
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyxem_nas.bundle import Judge, ModelBundle, load_keras
+from pyxem_nas.bundle import BundleError, Judge, ModelBundle, PhaseJudge, load_keras
 from pyxem_nas.candidates import (
     judge_candidates,
     log_posterior_at,
     rank_candidates,
     select_candidates,
+    sum_exponentials,
     with_twins,
 )
 from pyxem_nas.descriptors import (
@@ -27,8 +30,12 @@ from pyxem_nas.descriptors import (
     PatternSpec,
     PolarSampler,
     compute_descriptors,
+    to_native,
 )
+from pyxem_nas.evaluation import disorientation_angles
 from pyxem_nas.orientation import laue_proper_group
+from pyxem_nas.overlaps import OverlapJudge, take_out_spots
+from pyxem_nas.phase_scores import N_SCORES, judge_phases, score_phase
 from pyxem_nas.refinement import get_refinement_spec, refine_candidates
 from pyxem_nas.simulation import Acquisition, Reflections, get_reflections
 
@@ -37,13 +44,17 @@ if TYPE_CHECKING:
 
 Branch = str | Callable[..., tuple[np.ndarray, np.ndarray]]
 
-_BATCH = 256  # XLA compiles for one shape: blocks are cut and padded to it
+_BATCH = 64  # XLA compiles for one shape: rows are cut and padded to it; small: little padding
 _PROPERTIES = (
     "phase_id", "phase_probability", "orientation_probability", "correlation", "reliability",
     "twin_reliability", "phase_reliability", "indexed_by",
 )  # fmt: skip
 NETWORK, TEMPLATE, OTHER = 0, 1, 2
 _N_TEMPLATES = 3  # best templates that refinement and judge see, with their twins
+_N_CANDIDATES = 8  # of each position, that its neighbours choose from
+_PER_CANDIDATE = 7  # columns: phase, probability, correlation, quaternion
+_SECOND = ("phase_id_2", "probability_2", "correlation_2")  # and a quaternion
+_SAME = 5.0  # degrees: nearer to the first, a second crystal is the first
 
 _lock = threading.RLock()  # TensorFlow and numba use all cores by themselves
 _predictors: dict[str, Predictor] = {}
@@ -69,6 +80,10 @@ class IndexingPlan:
         Refine orientations in continuous orientation space.
     template_threshold, min_confidence
         Decisions; None: the bundle's.
+    regularize
+        Return the candidates of each position too, for `regularization`.
+    n_overlaps
+        2: look for a second crystal in what the first leaves over.
     """
 
     bundle: ModelBundle
@@ -79,11 +94,27 @@ class IndexingPlan:
     refine: bool = True
     template_threshold: float | None = None
     min_confidence: float | None = None
+    regularize: bool = False
+    n_overlaps: int = 1
+
+    @property
+    def n_candidates(self) -> int:
+        """Number of candidates that rows hold beside their answers."""
+        return _N_CANDIDATES if self.regularize else 0
 
     @property
     def n_columns(self) -> int:
         """Number of columns of a block of result rows."""
-        return len(_PROPERTIES) + 4 * self.n_best
+        n_second = len(_SECOND) + 4 if self.n_overlaps > 1 else 0
+        n_first = len(_PROPERTIES) + 4 * self.n_best
+        return n_first + _PER_CANDIDATE * self.n_candidates + n_second
+
+    @property
+    def needs_polar(self) -> bool:
+        """Whether anything looks at the finer polar pattern; if not, it is not computed."""
+        decided = "phase" in self.bundle.models or len(self.bundle.phases) == 1
+        by_networks = all(branch == "network" for branch in self.branches)
+        return self.refine or self.n_overlaps > 1 or not (decided and by_networks)
 
 
 def get_specs(bundle: ModelBundle) -> tuple[DescriptorSpec | PatternSpec, ...]:
@@ -121,7 +152,11 @@ def describe_lazily(patterns: da.Array, centers: np.ndarray, sampler: PolarSampl
 def _map_blocks(function, patterns, centers, row_shape, dtype, **options) -> da.Array:
     """Map a function (patterns, centers) -> rows over blocks of a scan."""
     import dask.array as da
+    from dask import delayed
 
+    # a key of its own in the graph: a cluster moves the networks once to each worker; as plain
+    # arguments they would be pickled into every task
+    options = {name: delayed(value, traverse=False) for name, value in options.items()}
     nav_chunks = patterns.chunks[:-2]
     centers = np.ascontiguousarray(centers, np.float32).reshape(*patterns.shape[:-2], 2)
     centers = da.from_array(centers[..., None], chunks=(*nav_chunks, 2, 1))
@@ -143,8 +178,27 @@ def split_rows(rows: np.ndarray, plan: IndexingPlan) -> dict[str, np.ndarray]:
     columns = {name: rows[:, k] for k, name in enumerate(_PROPERTIES)}
     columns["phase_id"] = columns["phase_id"].astype(np.int32)
     columns["indexed_by"] = columns["indexed_by"].astype(np.int8)
-    quaternions = rows[:, len(_PROPERTIES) :].reshape(len(rows), plan.n_best, 4)
-    return {**columns, "rotations": quaternions}
+    first, last = len(_PROPERTIES), len(_PROPERTIES) + 4 * plan.n_best
+    columns["rotations"] = rows[:, first:last].reshape(len(rows), plan.n_best, 4)
+    if plan.n_overlaps > 1:
+        second = rows[:, -len(_SECOND) - 4 :]
+        columns |= {name: second[:, k] for k, name in enumerate(_SECOND)}
+        columns["phase_id_2"] = columns["phase_id_2"].astype(np.int32)
+        columns["rotation_2"] = second[:, len(_SECOND) :]
+    return columns
+
+
+def split_candidates(rows: np.ndarray, plan: IndexingPlan) -> dict[str, np.ndarray]:
+    """Return the candidates in result rows: argument of `regularization.choose_by_neighbours`."""
+    start = len(_PROPERTIES) + 4 * plan.n_best
+    table = rows[:, start : start + _PER_CANDIDATE * plan.n_candidates]
+    table = table.reshape(len(rows), plan.n_candidates, _PER_CANDIDATE)
+    return {
+        "phase_id": table[..., 0].astype(np.int64),
+        "probability": table[..., 1],
+        "correlation": table[..., 2],
+        "quaternions": table[..., 3:],
+    }
 
 
 def _index_chunk(patterns: np.ndarray, centers: np.ndarray, *, plan: IndexingPlan) -> np.ndarray:
@@ -161,9 +215,8 @@ def _describe_chunk(
 
 
 def _stack(patterns: np.ndarray) -> np.ndarray:
-    """Return patterns as one stack of native byte order, which compiled code needs."""
-    patterns = np.ascontiguousarray(patterns.reshape(-1, *patterns.shape[-2:]))
-    return patterns.astype(patterns.dtype.newbyteorder("="), copy=False)
+    """Return patterns as one stack that compiled code takes."""
+    return to_native(patterns.reshape(-1, *patterns.shape[-2:]))
 
 
 def index_block(patterns: np.ndarray, centers: np.ndarray, plan: IndexingPlan) -> np.ndarray:
@@ -185,7 +238,12 @@ def index_block(patterns: np.ndarray, centers: np.ndarray, plan: IndexingPlan) -
     """
     with _lock:
         predictor = get_predictor(plan.bundle)
-        descriptors, polar, *cartesian = compute_descriptors(patterns, centers, plan.sampler)
+        if plan.needs_polar:
+            descriptors, polar, *cartesian = compute_descriptors(patterns, centers, plan.sampler)
+        else:
+            sampler = plan.sampler.without(1)
+            descriptors, *cartesian = compute_descriptors(patterns, centers, sampler)
+            polar = descriptors
         return predictor.index(descriptors, polar, plan, *cartesian)
 
 
@@ -215,24 +273,40 @@ class Predictor:
         self.symmetry = [
             np.ascontiguousarray(laue_proper_group(p).data.reshape(-1, 4)) for p in bundle.phases
         ]
-        self._networks: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {}
+        self._networks: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
 
     def run(self, name: str, descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return a network's logits (n, n_out) and the log of the sum of their exponentials."""
+        logits = np.concatenate(list(self._run_batches(name, descriptors)))
+        return logits, sum_exponentials(logits)
+
+    def find_candidates(
+        self, phase_id: int, descriptors: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return candidates and their log-posterior, as `select_candidates` does.
+
+        The logits, a third of a megabyte a pattern, are looked at batch by batch and never copied.
+        """
+        batches = self._run_batches(f"orientation_{phase_id}", descriptors)
+        cells = self.bundle.cells[phase_id]
+        parts = [select_candidates(logits, None, cells) for logits in batches]
+        quaternions, log_posterior = zip(*parts, strict=True)
+        return np.concatenate(quaternions), np.concatenate(log_posterior)
+
+    def _run_batches(self, name: str, descriptors: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the logits of batch after batch."""
         if name not in self._networks:
-            self._networks[name] = _compile(load_keras(self.bundle.models[name]))
+            model = load_keras(self.bundle.models[name])
+            _check_shapes(model, name, self.bundle)
+            self._networks[name] = _compile(model)
         network = self._networks[name]
-        n = len(descriptors)
-        parts = []
-        for start in range(0, n, _BATCH):
+        for start in range(0, len(descriptors), _BATCH):
             batch = descriptors[start : start + _BATCH]
-            if len(batch) < _BATCH:
-                batch = np.concatenate(
-                    [batch, np.zeros((_BATCH - len(batch), *batch.shape[1:]), np.float32)]
-                )
-            parts.append(network(batch))
-        logits, norms = (np.concatenate(p)[:n] for p in zip(*parts, strict=True))
-        return logits, norms
+            n = len(batch)
+            if n < _BATCH:
+                rest = np.zeros((_BATCH - n, *batch.shape[1:]), np.float32)
+                batch = np.concatenate([batch, rest])
+            yield network(batch)[:n]
 
     def index(
         self,
@@ -247,34 +321,42 @@ class Predictor:
         thresholds = self.bundle.thresholds
         least = thresholds.confidence if plan.min_confidence is None else plan.min_confidence
         inputs = descriptors if cartesian is None else cartesian
-        phase, probability = self.classify(inputs, reject=least > 0)
         n_phases = len(self.bundle.phases)
-        if phase is None:
-            answers, phase, probability, phase_reliability = self._try_all(descriptors, polar, plan)
-        else:
-            answers = _empty_answers(n, plan.n_best)
-            for k in range(n_phases):
-                rows = np.flatnonzero((phase == k) & ~empty)
-                if len(rows):
-                    answer = self.orient(k, descriptors[rows], polar[rows], plan)
-                    for name, values in answer.items():
-                        answers[name][rows] = values
-            phase_reliability = np.full(n, np.nan)
+        phase, probability = self.classify(inputs, reject=least > 0)
+        decided = phase is not None
+        if not decided:
+            phase, probability = np.zeros(n, int), np.zeros(n)
+        answers = _empty_answers(n, plan)
+        open_ = ~empty & (probability < (thresholds.phase if plan.refine else 0.0))
+        open_ = ~empty if not decided else open_
+        for k in range(n_phases):
+            rows = np.flatnonzero((phase == k) & ~empty & ~open_)
+            if len(rows):
+                answer = self.orient(k, descriptors[rows], polar[rows], plan)
+                _put(answers, rows, answer | _tabulate([answer], np.ones((len(rows), 1)), k, plan))
+        rows = np.flatnonzero(open_)
+        if len(rows):
+            log_network = self._log_network(inputs[rows]) if decided else None
+            answer = self._try_all(
+                descriptors[rows], polar[rows], plan, log_network, reject=least > 0
+            )
+            phase[rows], probability[rows] = answer.pop("phase"), answer.pop("phase_probability")
+            _put(answers, rows, answer)
         phase = np.where(empty | (phase >= n_phases), -1, phase)
+        probability = np.where(empty & (not decided), np.nan, probability)
         confidence = np.nan_to_num(probability, nan=1.0) * np.nan_to_num(
             answers["probability"][:, 0], nan=1.0
         )
         phase = np.where(confidence < least, -1, phase)
-        rows = np.empty((n, plan.n_columns))
-        columns = (
+        columns = [
             phase, probability, answers["probability"][:, 0], answers["correlation"],
-            answers["reliability"], answers["twin_reliability"], phase_reliability,
-            answers["indexed_by"],
-        )  # fmt: skip
-        for k, values in enumerate(columns):
-            rows[:, k] = values
-        rows[:, len(columns) :] = answers["quaternions"].reshape(n, -1)
-        return rows
+            answers["reliability"], answers["twin_reliability"], answers["phase_reliability"],
+            answers["indexed_by"], answers["quaternions"][:, : plan.n_best], answers["table"],
+        ]  # fmt: skip
+        if plan.n_overlaps > 1:
+            columns.append(self._find_second(descriptors, polar, plan, phase, answers, least))
+        flat = [np.reshape(v, (n, math.prod(np.shape(v)[1:]))) for v in columns]
+        return np.concatenate(flat, axis=1, dtype=np.float64)
 
     def classify(
         self, inputs: np.ndarray, *, reject: bool
@@ -296,19 +378,147 @@ class Predictor:
             return np.zeros(n, int), np.full(n, np.nan)
         return None, None
 
-    def _try_all(self, descriptors, polar, plan):
-        """Run every phase's branch and keep, at each position, the one of best correlation."""
-        tried = [self.orient(k, descriptors, polar, plan) for k in range(len(self.bundle.phases))]
-        correlation = np.stack([answer["correlation"] for answer in tried])
-        phase = correlation.argmax(axis=0)
-        index = np.arange(len(descriptors))
-        answers = {
-            name: np.stack([answer[name] for answer in tried])[phase, index] for name in tried[0]
-        }
-        first, second = np.sort(correlation, axis=0)[::-1][:2]
+    def _log_network(self, inputs: np.ndarray) -> np.ndarray:
+        """Return the logarithm of the phase network's probabilities, (n, n_phases + 1)."""
+        logits, _ = self.run("phase", inputs)
+        scaled = logits.astype(np.float64) / (self.bundle.phase_temperature or 1.0)
+        return scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
+
+    def _try_all(self, descriptors, polar, plan, log_network=None, *, reject=True):
+        """Run every phase's branch and let physical scores decide at each position.
+
+        The answers are those of the winning phase; "phase" and "phase_probability" tell it. With
+        `reject`, n_phases stands for "none of these". Template matching, slow, comes last: for the
+        winner, and for all phases where none is likely.
+        """
+        n_phases = len(self.bundle.phases)
+        branches = plan.branches
+        quick = tuple("network" if branch == "hybrid" else branch for branch in branches)
+        plans = replace(plan, branches=quick), plan
+        tried = [self.orient(k, descriptors, polar, plans[0]) for k in range(n_phases)]
+        scores = np.stack([self._score(k, tried[k], polar, plan) for k in range(n_phases)], axis=1)
+        judge = self.bundle.phase_judge or PhaseJudge()
+        probability = judge_phases(scores, judge, log_network)
+        likely = probability[:, :-1].max(axis=1) >= self.bundle.thresholds.phase
+        winner = probability[:, :-1].argmax(axis=1)
+        for k in range(n_phases):
+            unsure = tried[k]["probability"][:, 0] < self._template_threshold(plan)
+            rows = np.flatnonzero(unsure & (~likely | (winner == k)))
+            if branches[k] == "hybrid" and len(rows):
+                answer = self.orient(k, descriptors[rows], polar[rows], plans[1])
+                _put(tried[k], rows, answer)
+                scores[rows, k] = self._score(k, answer, polar[rows], plan)
+        probability = judge_phases(scores, judge, log_network)
+        shares = probability[:, :-1]
+        winner = shares.argmax(axis=1)
+        index = np.arange(len(winner))
+        answers = {name: np.stack([t[name] for t in tried])[winner, index] for name in tried[0]}
+        answers |= _tabulate(tried, shares, 0, plan)
+        quality = scores[..., 0].copy()
+        first = quality[index, winner]
+        quality[index, winner] = 0
         with np.errstate(divide="ignore", invalid="ignore"):
-            reliability = np.where(first > 0, 100 * (1 - second / first), np.nan)
-        return answers, phase, np.full(len(descriptors), np.nan), reliability
+            reliability = np.where(first > 0, 100 * (1 - quality.max(axis=1) / first), np.nan)
+        answers["phase_reliability"] = np.maximum(reliability, 0.0)
+        answers["phase_probability"] = shares.max(axis=1)
+        none = reject & (probability[:, -1] > answers["phase_probability"])
+        answers["phase_probability"][none] = probability[none, -1]
+        answers["phase"] = np.where(none, n_phases, winner)
+        return answers
+
+    def _score(self, phase_id, answers, polar, plan) -> np.ndarray:
+        """Return a phase's physical scores in its best orientation, which is refined for it."""
+        best = answers["quaternions"][:, :1]
+        if not plan.refine:
+            best, _ = self._refine(best, polar, phase_id, plan, True)
+        return score_phase(polar, best[:, 0], self.reflections, phase_id, **self._grid(plan))
+
+    def _grid(self, plan) -> dict[str, Any]:
+        return {
+            "spec": plan.sampler.specs[1],
+            "wavelength": plan.acquisition.wavelength,
+            "precession_angle": plan.acquisition.precession_angle,
+        }
+
+    def _template_threshold(self, plan) -> float:
+        threshold = plan.template_threshold
+        return self.bundle.thresholds.template if threshold is None else threshold
+
+    def _find_second(self, descriptors, polar, plan, phase, answers, least) -> np.ndarray:
+        """Return columns of a second crystal: phase, probability, correlation and quaternion."""
+        columns = np.zeros((len(phase), len(_SECOND) + 4))
+        columns[:, 0], columns[:, len(_SECOND)] = -1, 1
+        first = answers["quaternions"][:, 0]
+        rows, second = self.search_second(descriptors, polar, plan, phase, first)
+        if not len(rows):
+            return columns
+        probability = OverlapJudge().get_probability(
+            second["scores"], second["probability"][:, 0], second["left"]
+        )
+        probability[second["same"]] = 0
+        kept = probability >= (0.5 if least > 0 else 0.0)
+        found = [second["phase"], probability, second["correlation"], second["quaternions"][:, 0]]
+        columns[rows[kept]] = np.column_stack(found)[kept]
+        return columns
+
+    def search_second(
+        self,
+        descriptors: np.ndarray,
+        polar: np.ndarray,
+        plan: IndexingPlan,
+        phase: np.ndarray,
+        first: np.ndarray,
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return what best explains the rest of patterns whose first crystal is taken out.
+
+        Parameters
+        ----------
+        descriptors, polar
+            As for `index`.
+        plan
+            What to do. Hybrid branches are network branches here: template matching of what is
+            mostly noise would take the time of the whole scan.
+        phase, first
+            Phase (n,), -1 for not indexed, and orientation (n, 4) of the first crystal.
+
+        Returns
+        -------
+        rows
+            Rows in which something was left.
+        second
+            For each of them the answers as of `orient`, "phase", "scores" (`score_phase`), "left",
+            the share of power left, and "same", true where it is the first crystal again.
+        """
+        phases = range(len(self.bundle.phases))
+        plan = replace(plan, n_best=1, template_threshold=0.0, regularize=False, refine=True)
+        rest, rest_polar = np.zeros_like(descriptors), np.zeros_like(polar)
+        left = np.zeros(len(phase))
+        grid = self._grid(plan)
+        coarse = grid | {"spec": plan.sampler.specs[0]}
+        for k in phases:
+            mine = np.flatnonzero(phase == k)
+            if len(mine):
+                crystal = first[mine], self.reflections, k
+                rest_polar[mine], left[mine] = take_out_spots(polar[mine], *crystal, **grid)
+                rest[mine], _ = take_out_spots(descriptors[mine], *crystal, **coarse)
+        rows = np.flatnonzero((left > 0) & rest.any(axis=(1, 2)))
+        if not len(rows):
+            return rows, {}
+        second = self._try_all(rest[rows], rest_polar[rows], plan, reject=False)
+        best, first = second["quaternions"][:, 0], first[rows]
+        second["scores"] = np.zeros((len(rows), N_SCORES))
+        second["left"] = left[rows]
+        second["same"] = np.zeros(len(rows), bool)
+        for k in phases:
+            mine = np.flatnonzero(second["phase"] == k)
+            if len(mine):
+                second["scores"][mine] = score_phase(
+                    rest_polar[rows[mine]], best[mine], self.reflections, k, **grid
+                )
+                group = laue_proper_group(self.bundle.phases[k])
+                angle = disorientation_angles(best[mine], first[mine], group)
+                second["same"][mine] = (phase[rows[mine]] == k) & (angle < _SAME)
+        return rows, second
 
     def orient(
         self, phase_id: int, descriptors: np.ndarray, polar: np.ndarray, plan: IndexingPlan
@@ -319,36 +529,35 @@ class Predictor:
             return self._orient_by_callable(branch, phase_id, descriptors, polar, plan)
         if branch == "template":
             return self._orient_by_templates(phase_id, polar, plan)
-        logits, norms = self.run(f"orientation_{phase_id}", descriptors)
-        cells = self.bundle.cells[phase_id]
-        candidates, log_posterior = select_candidates(logits, norms, cells)
-        candidates, correlation = self._refine(candidates, polar, phase_id, plan, plan.refine)
+        candidates, log_posterior = self.find_candidates(phase_id, descriptors)
+        # without refinement the network's own descriptor will do
+        seen = polar if plan.refine else descriptors
+        candidates, correlation = self._refine(candidates, seen, phase_id, plan, plan.refine)
         judge = self._judge(phase_id, "refined" if plan.refine else "fast")
         answers = self._conclude(
-            phase_id, candidates, log_posterior, correlation, judge, plan.n_best, NETWORK
+            phase_id, candidates, log_posterior, correlation, judge, plan, NETWORK
         )
         if branch == "network":
             return answers
-        threshold = plan.template_threshold
-        threshold = self.bundle.thresholds.template if threshold is None else threshold
-        unsure = np.flatnonzero(answers["probability"][:, 0] < threshold)
+        unsure = np.flatnonzero(answers["probability"][:, 0] < self._template_threshold(plan))
         if len(unsure) == 0:
             return answers
         templates = self._match_templates(phase_id, polar[unsure], plan)
-        refined, score = self._refine(templates, polar[unsure], phase_id, plan, plan.refine)
-        template_log = log_posterior_at(logits[unsure], norms[unsure], cells, templates)
+        refined, score = self._refine(templates, seen[unsure], phase_id, plan, plan.refine)
+        logits, norms = self.run(f"orientation_{phase_id}", descriptors[unsure])
+        cells = self.bundle.cells[phase_id]
+        template_log = log_posterior_at(logits, norms, cells, templates)
         joined = self._conclude(
             phase_id,
             np.concatenate([candidates[unsure], refined], axis=1),
             np.concatenate([log_posterior[unsure], template_log], axis=1),
             np.concatenate([correlation[unsure], score], axis=1),
             judge,
-            plan.n_best,
+            plan,
             NETWORK,
             n_network=candidates.shape[1],
         )
-        for name, values in joined.items():
-            answers[name][unsure] = values
+        _put(answers, unsure, joined)
         return answers
 
     def _orient_by_templates(self, phase_id, polar, plan) -> dict[str, np.ndarray]:
@@ -360,7 +569,7 @@ class Predictor:
             judge, score = Judge(0.0, 20.0), np.where(templates.any(axis=-1), score, 0)
             score[:, 1:] = np.minimum(score[:, 1:], score[:, :1] * (1 - 1e-9))
         flat = np.zeros(score.shape)
-        return self._conclude(phase_id, refined, flat, score, judge, plan.n_best, TEMPLATE)
+        return self._conclude(phase_id, refined, flat, score, judge, plan, TEMPLATE)
 
     def _orient_by_callable(self, branch, phase_id, descriptors, polar, plan):
         quaternions, scores = branch(descriptors, self.bundle.phases[phase_id], plan.acquisition)
@@ -377,7 +586,7 @@ class Predictor:
         _, correlation = self._refine(quaternions, polar, phase_id, plan, False)
         rank = np.broadcast_to(-np.arange(scores.shape[1], dtype=float), scores.shape)
         judge = Judge(1.0, 0.0)
-        return self._conclude(phase_id, quaternions, rank, correlation, judge, plan.n_best, OTHER)
+        return self._conclude(phase_id, quaternions, rank, correlation, judge, plan, OTHER)
 
     def _match_templates(self, phase_id, polar, plan) -> np.ndarray:
         """Return the best templates and their twins, (m, 2 k, 4)."""
@@ -395,7 +604,7 @@ class Predictor:
         return with_twins(quaternions)
 
     def _refine(self, candidates, polar, phase_id, plan, refine):
-        spec = plan.sampler.specs[1]
+        spec = next(s for s in plan.sampler.specs if s.shape == polar.shape[1:])
         return refine_candidates(
             polar,
             candidates,
@@ -412,12 +621,17 @@ class Predictor:
         return self.bundle.judges.get(phase_id, {}).get(kind, default[kind])
 
     def _conclude(
-        self, phase_id, candidates, log_posterior, correlation, judge, n_best, by, n_network=None
+        self, phase_id, candidates, log_posterior, correlation, judge, plan, by, n_network=None
     ) -> dict[str, np.ndarray]:
         probability = judge_candidates(candidates, log_posterior, correlation, judge)
         answers = rank_candidates(
-            candidates, probability, correlation, self.symmetry[phase_id], n_best=n_best
+            candidates,
+            probability,
+            correlation,
+            self.symmetry[phase_id],
+            n_best=max(plan.n_best, plan.n_candidates),
         )
+        answers["mass"] = answers["probability"]
         if judge.none is None:
             answers["probability"] = np.full_like(answers["probability"], np.nan)
         answers["indexed_by"] = np.full(len(candidates), by)
@@ -426,33 +640,81 @@ class Predictor:
         return answers
 
 
-def _empty_answers(n: int, n_best: int) -> dict[str, np.ndarray]:
-    quaternions = np.zeros((n, n_best, 4))
+def _empty_answers(n: int, plan: IndexingPlan) -> dict[str, np.ndarray]:
+    n_answers = max(plan.n_best, plan.n_candidates)
+    quaternions = np.zeros((n, n_answers, 4))
     quaternions[..., 0] = 1
     return {
         "quaternions": quaternions,
-        "probability": np.zeros((n, n_best)),
+        "probability": np.zeros((n, n_answers)),
+        "mass": np.zeros((n, n_answers)),
+        "correlations": np.zeros((n, n_answers)),
         "correlation": np.zeros(n),
         "reliability": np.full(n, np.nan),
         "twin_reliability": np.full(n, np.nan),
+        "phase_reliability": np.full(n, np.nan),
         "indexed_by": np.full(n, NETWORK),
+        "table": np.zeros((n, plan.n_candidates, _PER_CANDIDATE)),
     }
 
 
-def _compile(model: Any) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return a compiled function from a fixed-size batch to logits and their log-sum-exp."""
+def _put(answers: dict[str, np.ndarray], rows: np.ndarray, part: dict[str, np.ndarray]) -> None:
+    """Put the answers of some rows into their place."""
+    for name, values in part.items():
+        answers[name][rows] = values
+
+
+def _tabulate(
+    tried: list[dict[str, np.ndarray]], shares: np.ndarray, first_phase: int, plan: IndexingPlan
+) -> dict[str, np.ndarray]:
+    """Return the likeliest candidates of all phases tried as "table", (n, n_candidates, 7).
+
+    `shares` (n, n_tried) are the phases' probabilities. Where there are fewer, rows are zero.
+    """
+    n_kept = plan.n_candidates
+    if not n_kept:
+        return {}
+    parts = []
+    for k, answers in enumerate(tried):
+        part = np.empty((*answers["mass"].shape, _PER_CANDIDATE))
+        part[..., 0] = first_phase + k
+        part[..., 1] = shares[:, k, None] * answers["mass"]
+        part[..., 2] = answers["correlations"]
+        part[..., 3:] = answers["quaternions"]
+        parts.append(part)
+    table = np.concatenate(parts, axis=1)
+    table[table[..., 1] <= 0] = 0
+    order = np.argsort(-table[..., 1], axis=1, kind="stable")[:, :n_kept]
+    return {"table": np.take_along_axis(table, order[..., None], axis=1)}
+
+
+def _check_shapes(model: Any, name: str, bundle: ModelBundle) -> None:
+    """Raise BundleError where a network is not one for what the bundle says of it."""
+    if name == "phase":
+        expected = ((bundle.pattern_spec or bundle.spec).shape, len(bundle.phases) + 1)
+    else:
+        expected = (bundle.spec.shape, bundle.cells[int(name.removeprefix("orientation_"))].n_cells)
+    found = (tuple(model.input_shape[1:]), model.output_shape[-1])
+    if found != expected:
+        raise BundleError(
+            f"network {name!r} of bundle {bundle.name!r} takes and gives {found!r}, its phases and "
+            f"descriptor need {expected!r}; make the bundle anew"
+        )
+
+
+def _compile(model: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a compiled function from a fixed-size batch to logits."""
     import tensorflow as tf
 
     shape = (_BATCH, *model.input_shape[1:])
 
     @tf.function(jit_compile=True, input_signature=[tf.TensorSpec(shape, tf.float32)])
     def forward(batch):
-        logits = model(batch, training=False)
-        return logits, tf.reduce_logsumexp(logits, axis=-1)
+        return model(batch, training=False)
 
-    def predict(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        logits, norm = forward(tf.constant(batch))
-        return logits.numpy(), norm.numpy()
+    def predict(batch: np.ndarray) -> np.ndarray:
+        # the buffer itself on a CPU: `.numpy()` would copy it
+        return np.asarray(memoryview(forward(tf.constant(batch))))
 
     return predict
 

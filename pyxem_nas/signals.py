@@ -18,16 +18,22 @@ from pyxem_nas.calibration import get_acquisition, get_centers, get_scale
 from pyxem_nas.configuration import get_default_bundle
 from pyxem_nas.crystal_map import make_crystal_map
 from pyxem_nas.descriptors import DescriptorSpec, Detector, PolarSampler, make_sampler
+from pyxem_nas.hosts import check_hosts
 from pyxem_nas.orientation import multiply_quaternions
 from pyxem_nas.prediction import (
     Branch,
     IndexingPlan,
     describe_lazily,
+    get_predictor,
     get_specs,
     predict_lazily,
     resolve_branches,
+    split_candidates,
     split_rows,
 )
+from pyxem_nas.regularization import choose_by_neighbours
+from pyxem_nas.result_store import describe_run, keep_blocks
+from pyxem_nas.ring_check import warn_of_wrong_scale
 from pyxem_nas.simulation import Acquisition
 
 if TYPE_CHECKING:
@@ -102,8 +108,7 @@ def get_polar_descriptors(
     signal.metadata.set_item("Descriptor.beam_energy", acquisition.beam_energy)
     if self._lazy if lazy_output is None else lazy_output:
         return signal
-    with _progress(show_progressbar):
-        signal.data = signal.data.compute()
+    signal.data = _compute(signal.data, show_progressbar)
     signal._lazy = False
     signal._assign_subclass()
     return signal
@@ -123,9 +128,12 @@ def index_phase_orientation(
     scan_rotation: float = 0.0,
     n_best: int = 1,
     refine: bool = True,
+    regularize: bool = False,
+    n_overlaps: int = 1,
     template_threshold: float | None = None,
     min_confidence: float | None = None,
     navigation_mask: np.ndarray | None = None,
+    store: Path | str | None = None,
     show_progressbar: bool | None = None,
 ) -> CrystalMap:
     """Index phase and crystal orientation at every position of the scan.
@@ -160,6 +168,11 @@ def index_phase_orientation(
         Number of orientations per position, best first.
     refine
         Refine orientations in continuous orientation space.
+    regularize
+        Let neighbouring positions choose among each other's candidates, so that a lone 180-degree
+        twin in a grain is set right (`pyxem_nas.regularization`). Boundaries are not smoothed.
+    n_overlaps
+        2: look for a second crystal in each pattern after the first one's spots are taken out.
     template_threshold
         Positions whose orientation probability is below go to template matching ("hybrid"). None:
         the bundle's.
@@ -169,6 +182,9 @@ def index_phase_orientation(
         patterns are indexed.
     navigation_mask
         True where a position is left out, shape of the scan.
+    store
+        Folder in which finished blocks are kept. The same call with the same folder goes on where
+        an interrupted one was; delete the folder when the map is saved.
     show_progressbar
         None: HyperSpy's preference.
 
@@ -178,7 +194,11 @@ def index_phase_orientation(
         Map with `phase_probability`, `orientation_probability`, `correlation`, `reliability`,
         `twin_reliability`, `phase_reliability` and `indexed_by` (0 network, 1 template matching, 2
         other). Rotations are lab2crystal, in the frame x right, y up, z against the beam's way.
-        Positions that are not indexed have ``phase_id = -1``.
+        Positions that are not indexed have ``phase_id = -1``. With `regularize` the probabilities
+        are those given the neighbours, and `regularized` is 1 where they changed the answer. With
+        two overlaps: `phase_id_2` (-1 where there is no second crystal: its probability is below
+        0.5, unless `min_confidence` is 0), `rotation_2` (quaternions, shape (points, 4)),
+        `correlation_2` with what the first left over, and `probability_2` that it is there.
 
     Raises
     ------
@@ -202,6 +222,8 @@ def index_phase_orientation(
         )
     if n_best < 1:
         raise ValueError(f"n_best must be at least 1, got {n_best!r}")
+    if n_overlaps not in (1, 2):
+        raise ValueError(f"n_overlaps must be 1 or 2 crystals in a pattern, got {n_overlaps!r}")
     nav_shape = self.axes_manager._navigation_shape_in_array
     if navigation_mask is not None and np.shape(navigation_mask) != nav_shape:
         raise ValueError(
@@ -219,16 +241,32 @@ def index_phase_orientation(
         refine=refine,
         template_threshold=template_threshold,
         min_confidence=min_confidence,
+        regularize=regularize,
+        n_overlaps=n_overlaps,
     )
     centers = get_centers(self, center, scale)
-    rows = predict_lazily(_get_blocks(self), centers, plan)
-    with _progress(show_progressbar):
-        computed = np.asarray(rows.compute())
-    columns = split_rows(computed.reshape(-1, plan.n_columns), plan)
+    patterns = _get_blocks(self)
+    detector = Detector(plan.sampler.detector_shape, scale, distortion, detector_flip, mask)
+    warn_of_wrong_scale(patterns, centers, detector, get_predictor(bundle).reflections)
+    rows = predict_lazily(patterns, centers, plan)
+    if store is not None:
+        rows = keep_blocks(rows, store, describe_run(patterns, centers, plan))
+    computed = _compute(rows, show_progressbar)
+    computed = computed.reshape(-1, plan.n_columns)
+    columns = split_rows(computed, plan)
+    if regularize:
+        columns = choose_by_neighbours(
+            columns,
+            split_candidates(computed, plan),
+            nav_shape,
+            get_predictor(bundle).symmetry,
+            navigation_mask=navigation_mask,
+        )
     if scan_rotation:
         half = -np.deg2rad(scan_rotation) / 2
         turn = np.array([np.cos(half), 0, 0, np.sin(half)])
-        columns["rotations"] = multiply_quaternions(columns["rotations"], turn)
+        for name in {"rotations", "rotation_2"} & set(columns):
+            columns[name] = multiply_quaternions(columns[name], turn)
     axes = self.axes_manager.navigation_axes[::-1]
     unit = str(axes[0].units) if axes else "px"
     return make_crystal_map(
@@ -248,9 +286,12 @@ def attach_methods() -> None:
     ------
     AttributeError
         If the class has a method of that name from elsewhere.
+    ImportError
+        If HyperSpy, pyxem or orix no longer have what this package relies on.
     """
     from pyxem.signals import ElectronDiffraction2D
 
+    check_hosts()
     for method in (get_polar_descriptors, index_phase_orientation):
         present = ElectronDiffraction2D.__dict__.get(method.__name__)
         if present is not None and getattr(present, "__module__", "") != __name__:
@@ -352,10 +393,22 @@ def _descriptor_axes(s: ElectronDiffraction2D, spec: DescriptorSpec) -> list[dic
     return [*({**axis, "navigate": True} for axis in axes), radial, azimuthal]
 
 
-def _progress(show: bool | None) -> Any:
-    """Return dask's progress bar, or nothing; on a cluster its dashboard shows the progress."""
+def _compute(array: da.Array, show: bool | None) -> np.ndarray:
+    """Compute with dask's progress bar, or with distributed's where a cluster does the work."""
     import hyperspy.api as hs
+    from dask.base import get_scheduler
     from dask.diagnostics import ProgressBar
 
     show = hs.preferences.General.show_progressbar if show is None else show
-    return ProgressBar() if show else nullcontext()
+    client = getattr(get_scheduler(collections=[array]), "__self__", None)
+    with ProgressBar() if show and client is None else nullcontext():
+        if show and client is not None:
+            from distributed import progress
+
+            array = client.persist(array)
+            bar = progress(array)  # a text that waits, or in a notebook something to display
+            if bar is not None:
+                from IPython.display import display
+
+                display(bar)
+        return np.asarray(array.compute())

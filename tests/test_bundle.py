@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import zipfile
@@ -5,8 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from pyxem_nas import Acquisition, BundleError, ModelBundle, example_phases
-from pyxem_nas.bundle import load_keras, number_phases
+from pyxem_nas import Acquisition, BundleError, DescriptorSpec, ModelBundle, example_phases
+from pyxem_nas.bundle import PhaseJudge, load_keras, number_phases
 
 
 @pytest.fixture
@@ -139,3 +140,74 @@ def test_phases_of_one_name_are_refused():
     phase = next(phase for _, phase in example_phases("silver"))
     with pytest.raises(ValueError, match="different names"):
         number_phases([phase, phase])
+
+
+def test_merged_bundle_has_the_phases_of_all(tmp_path):
+    steel, silver = ModelBundle.load("steel"), ModelBundle.load("silver")
+    merged = ModelBundle.merge(steel, silver)
+    assert merged.phase_names == ["ferrite", "NbC", "cementite", "silver"]
+    assert "phase" not in merged.models
+    assert merged.models["orientation_3"] == silver.models["orientation_0"]
+    assert merged.models["orientation_1"] == steel.models["orientation_1"]
+    assert merged.judges[3] == silver.judges[0]
+    assert merged.cells[3].n_cells == silver.cells[0].n_cells
+    assert merged.precession_range == (
+        max(steel.precession_range[0], silver.precession_range[0]),
+        min(steel.precession_range[1], silver.precession_range[1]),
+    )
+    assert len({phase.color for phase in merged.phases}) == 4
+    merged.save(tmp_path / "merged.nas")
+    loaded = ModelBundle.load(tmp_path / "merged.nas")
+    assert loaded.hash == merged.hash
+    said = loaded.provenance["merged"]
+    assert [part["name"] for part in said] == ["steel", "silver"]
+    assert [part["hash"] for part in said] == [steel.hash, silver.hash]
+    assert said[0]["phases"] == steel.phase_names
+
+
+def test_merging_takes_a_part_of_a_bundle():
+    steel, silver = ModelBundle.load("steel"), ModelBundle.load("silver")
+    parts = ModelBundle.merge(silver, steel.select_phases(["cementite"]), name="two")
+    assert parts.name == "two"
+    assert parts.models["orientation_1"] == steel.models["orientation_2"]
+
+
+def test_bundles_that_clash_are_not_merged(bundle):
+    silver = ModelBundle.from_phases(example_phases("silver"), Acquisition(200, 0.5))
+    with pytest.raises(ValueError, match="both have a phase 'ferrite'"):
+        ModelBundle.merge(bundle, silver, bundle.select_phases(["ferrite"]))
+    with pytest.raises(ValueError, match="200 and 300 kV"):
+        ModelBundle.merge(
+            bundle, ModelBundle.from_phases(example_phases("silver"), Acquisition(300))
+        )
+    other = dataclasses.replace(silver, spec=DescriptorSpec(n_radial=30))
+    with pytest.raises(ValueError, match="different descriptors"):
+        ModelBundle.merge(bundle, other)
+    ranges = [
+        dataclasses.replace(b, precession_range=r)
+        for b, r in ((bundle, (0.0, 0.3)), (silver, (0.5, 1.0)))
+    ]
+    with pytest.raises(ValueError, match="nothing in common"):
+        ModelBundle.merge(*ranges)
+    with pytest.raises(TypeError, match="two or more bundles"):
+        ModelBundle.merge(bundle)
+
+
+def test_precession_of_a_merged_bundle_is_what_both_know(bundle):
+    silver = ModelBundle.from_phases(example_phases("silver"), Acquisition(200, 0.5))
+    any_angle = ModelBundle.merge(bundle, silver)
+    assert any_angle.precession_range is None
+    one = dataclasses.replace(silver, precession_range=(0.6, 1.0))
+    merged = ModelBundle.merge(bundle, one)
+    assert merged.precession_range == (0.6, 1.0)
+    assert merged.acquisition.precession_angle == 0.6
+
+
+def test_phase_judge_survives_saving(bundle, tmp_path):
+    judge = PhaseJudge(7.0, 5.0, -1.0, 4.0, 0.5)
+    dataclasses.replace(bundle, phase_judge=judge).save(tmp_path / "a.nas")
+    assert ModelBundle.load(tmp_path / "a.nas").phase_judge == judge
+    header = header_of(tmp_path / "a.nas")
+    del header["phase_judge"], header["thresholds"]["phase"]
+    rewrite(tmp_path / "a.nas", {"bundle.json": json.dumps(header)}, tmp_path / "old.nas")
+    assert ModelBundle.load(tmp_path / "old.nas").phase_judge is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from orix.crystal_map import PhaseList
 
-from pyxem_nas import cli
+from pyxem_nas import cli, cli_index
 from pyxem_nas.crystal_map import make_crystal_map
 from pyxem_nas.datasets import example_phases, make_phase, simulate_scan
 from pyxem_nas.map_export import save_map
@@ -159,11 +159,11 @@ def test_debug_shows_where_an_error_comes_from(monkeypatch):
 
 @pytest.mark.parametrize("text", ["71.5,72", "71.5 72", "71.5, 72"])
 def test_center_is_two_numbers(text):
-    assert cli._parse_center(text) == (71.5, 72)
+    assert cli_index._parse_center(text) == (71.5, 72)
 
 
 def test_methods_are_given_by_phase():
-    assert cli._parse_method(["Fe=network", "Fe3C=template"]) == {
+    assert cli_index._parse_method(["Fe=network", "Fe3C=template"]) == {
         "Fe": "network",
         "Fe3C": "template",
     }
@@ -173,27 +173,53 @@ def test_stated_beam_energy_leaves_the_precession_of_the_bundle(folder):
     from pyxem_nas.bundle import ModelBundle
 
     bundle = ModelBundle.load(folder / "silver.nas")
-    assert cli._parse_acquisition(bundle, 300, None) == Acquisition(300, 0.7)
-    assert cli._parse_acquisition(bundle, None, None) is None
+    assert cli_index._parse_acquisition(bundle, 300, None) == Acquisition(300, 0.7)
+    assert cli_index._parse_acquisition(bundle, None, None) is None
 
 
 def test_center_on_the_corner_is_looked_for_and_a_stated_scale_keeps_the_center():
     scan, _ = simulate_scan(example_phases("silver"), (2,), ACQUISITION, seed=0)
     center = list(scan.calibration.center)
-    cli._calibrate(scan, 0.5, "1/nm")
+    cli_index._calibrate(scan, 0.5, "1/nm")
     assert list(scan.calibration.center) == pytest.approx(center)
     assert [a.scale for a in scan.axes_manager.signal_axes] == [0.5, 0.5]
-    cli._check_calibrated(scan)
-    assert cli._known_center(scan) is None
+    cli_index._check_calibrated(scan)
+    assert cli_index._known_center(scan) is None
     scan.calibration.center = (0, 0)
-    assert cli._known_center(scan) == "auto"
+    assert cli_index._known_center(scan) == "auto"
 
 
 def test_a_scan_without_calibration_is_told_of_the_option():
     scan, _ = simulate_scan(example_phases("silver"), (2,), ACQUISITION, seed=0)
     scan.calibration.units = "cm"
     with pytest.raises(ValueError, match=r"got \['cm', 'cm'\].*--scale"):
-        cli._calibrate(scan, None, None)
+        cli_index._calibrate(scan, None, None)
+
+
+def test_index_writes_a_report_beside_the_first_map(call, folder, tmp_path):
+    arguments = (
+        "index", folder / "scan.hspy", "--bundle", folder / "silver.nas", "--report",
+        "--output", tmp_path / "a.ctf", "--output", tmp_path / "b.h5",
+    )  # fmt: skip
+    code, out, err = call(*arguments, "--json")
+    assert code == 0, err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ctf", "a.html", "a.png", "b.h5"]
+    assert str(tmp_path / "a.html") in json.loads(out)[0]["files"]
+    html = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "scan.hspy" in html and "data:image/png;base64," in html
+    (tmp_path / "a.ctf").unlink(), (tmp_path / "a.png").unlink(), (tmp_path / "b.h5").unlink()
+    code, _, err = call(*arguments)
+    assert code == 2 and "a.html" in err  # it is not replaced unasked
+
+
+def test_warnings_of_indexing_are_said_once_and_given_to_the_report():
+    import warnings
+
+    with cli_index._collected_warnings() as messages:
+        warnings.warn("no centre", stacklevel=1)
+        warnings.warn("no centre", stacklevel=1)
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    assert messages == ["no centre"]
 
 
 # ------------------------------------------------------------------------- evaluate
@@ -256,6 +282,18 @@ def test_info_shows_phases_and_settings(call, folder):
     code, out, _ = call("info", folder / "silver.nas")
     assert code == 0
     assert "silver" in out and "precession_angle" in out
+
+
+def test_info_draws_the_search(call, folder, tmp_path):
+    from matplotlib.image import imread
+
+    code, _, err = call("info", "steel", "--plot", tmp_path / "search.png", "--json")
+    assert code == 0, err
+    assert imread(tmp_path / "search.png").std() > 0
+    code, _, err = call("info", "steel", "--plot", tmp_path / "search.png")
+    assert code == 2 and "--overwrite" in err
+    code, _, err = call("info", folder / "silver.nas", "--plot", tmp_path / "none.png")
+    assert code == 2 and "no architecture was searched" in err
 
 
 # ------------------------------------------------------------------------- search

@@ -231,6 +231,21 @@ def test_boundaries_lie_between_grains_and_phases(phase_list):
 
 
 @pytest.mark.usefixtures("_closed_figures")
+def test_answers_without_a_value_are_grey_and_rejected_ones_black(phase_list):
+    rows = {
+        "phase_id": np.array([0, -1, 0, 1]),
+        "rotations": np.tile([1.0, 0, 0, 0], (4, 1, 1)),
+        "reliability": np.array([10.0, 20.0, np.nan, 30.0]),
+    }
+    figure = plot_map(make_crystal_map(rows, phase_list, shape=(2, 2), step=(1, 1)), directions=())
+    (ax,) = (ax for ax in figure.axes if ax.get_title(loc="left") == "Reliability")
+    colors = np.ma.getmaskarray(ax.images[0].get_array()).ravel()
+    veil = ax.images[1].get_array().reshape(4, 4)
+    assert colors.tolist() == [False, True, True, False]
+    assert veil[:, 3].tolist() == [0, 0, 1, 0] and 0.5 < veil[2, 0] < 0.9
+
+
+@pytest.mark.usefixtures("_closed_figures")
 def test_figure_refuses_unknown_names(phase_list):
     xmap = _drawn((2, 2), phase_list)
     with pytest.raises(ValueError, match=r"'x', 'y', 'z', got \['w'\]"):

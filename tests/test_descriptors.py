@@ -1,8 +1,16 @@
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import convolve, gaussian_filter, map_coordinates
 
-from pyxem_nas.descriptors import DescriptorSpec, Detector, compute_descriptors, make_sampler
+from pyxem_nas.descriptors import (
+    DescriptorSpec,
+    Detector,
+    _blur,
+    _describe,
+    _ring_median,
+    compute_descriptors,
+    make_sampler,
+)
 
 SPEC = DescriptorSpec()
 CENTER = np.array([[69.4, 73.2]])
@@ -150,7 +158,7 @@ def test_nan_pixels_are_empty_pixels():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"n_radial": 1}, "at least 2 radial"),
+        ({"n_radial": 1}, "2 to 4096 radial"),
         ({"radial_range": (1.0, 0.5)}, "increasing"),
         ({"blur": -1}, "blur must be"),
     ],
@@ -158,3 +166,68 @@ def test_nan_pixels_are_empty_pixels():
 def test_impossible_specifications_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         DescriptorSpec(**fields)
+
+
+@pytest.mark.parametrize("shape", [(37, 53), (16, 144)])
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 0.81, 1.4, 1.9, 3.3])
+def test_blur_agrees_with_scipy(shape, sigma):
+    rng = np.random.default_rng(4)
+    image = rng.poisson(5, shape).astype(np.uint16)
+    # as the Gaussian of `make_sampler`: cut at two standard deviations, none below 0.2 pixels
+    x = np.arange(-int(np.ceil(2 * sigma)), int(np.ceil(2 * sigma)) + 1)
+    kernel = np.exp(-0.5 * (x / sigma) ** 2) if sigma > 0.2 else np.array([1.0])
+    kernel = (kernel / kernel.sum()).astype(np.float32)
+    ones = np.ones(shape, np.float32)
+    found = np.empty(shape, np.float32)
+    _blur(image, ones, ones, kernel, kernel, np.empty_like(found), found)
+    expected = convolve(image.astype(float), np.outer(kernel, kernel), mode="constant")
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_simulator_and_measurement_share_one_definition():
+    image = draw([on_ring(0.4, 20), on_ring(0.9, 160), on_ring(1.3, 250)]).astype(np.float32)
+    image += np.float32(0.3)
+    sigma = SPEC.blur / 0.0246
+    x = np.arange(-int(np.ceil(2 * sigma)), int(np.ceil(2 * sigma)) + 1)
+    kernel = np.exp(-0.5 * (x / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).astype(np.float32)
+    ones, blurred = np.ones_like(image), np.empty_like(image)
+    # word for word what `camera` does
+    _blur(image, ones, ones, kernel, kernel, np.empty_like(image), blurred)
+    offsets = (SPEC.positions * np.array([1, -1])[:, None, None]).astype(np.float32)
+    offsets = offsets * np.float32(1 / 0.0246)
+    found = np.zeros(SPEC.shape, np.float32)
+    _describe(blurred, np.float32(CENTER[0, 0]), np.float32(CENTER[0, 1]), offsets, True, found)
+    expected = describe([image])[0]
+    # the simulator leaves the pattern's outermost pixels darker: rings that stay inside agree
+    inside = (SPEC.radii + 3 * SPEC.radial_step) / 0.0246 < 69.4
+    np.testing.assert_allclose(found[inside], expected[inside], atol=1e-3)
+    assert inside.sum() > 35
+
+
+def test_ring_median_is_that_of_seen_bins():
+    rng = np.random.default_rng(5)
+    for n, n_unseen in ((180, 0), (180, 77), (37, 4), (8, 1)):
+        values = rng.exponential(1.0, n).astype(np.float32)
+        values[rng.permutation(n)[:n_unseen]] = -1
+        seen = values[values >= 0]
+        ring = np.full(-(-n // 32) * 32, 3e38, np.float32)
+        ring[:n] = values
+        low, high = seen.min(), seen.max()
+        found = _ring_median(ring, n, low, high, np.float32(len(seen)))
+        step = (high - low) / 4096
+        # of an even number, the lower of the two in the middle
+        assert abs(found - np.sort(seen)[(len(seen) - 1) // 2]) <= step
+    assert _ring_median(ring, 8, low, high, np.float32(1)) == -1
+
+
+def test_specifications_are_computed_alone_as_together():
+    images = np.random.default_rng(6).poisson(3, (5, 144, 144)).astype(np.uint8)
+    fine = DescriptorSpec(72, 360)
+    sampler = make_sampler(Detector((144, 144), (0.0246, 0.0246)), SPEC, fine)
+    centers = np.broadcast_to(CENTER, (5, 2))
+    coarse, _ = compute_descriptors(images, centers, sampler)
+    without = sampler.without(1)
+    assert without.specs == (SPEC,)
+    (alone,) = compute_descriptors(images, centers, without)
+    np.testing.assert_array_equal(alone, coarse)

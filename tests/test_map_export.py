@@ -278,7 +278,7 @@ def test_failed_write_leaves_the_old_file_and_no_other(suffix, tmp_path, monkeyp
         raise OSError("disk full")
 
     monkeypatch.setattr(np, "savetxt", fail)
-    monkeypatch.setattr(io, "save", fail)
+    monkeypatch.setattr("orix.io.plugins.orix_hdf5.file_writer", fail)
     with pytest.raises(OSError, match="disk full"):
         save_map(path, _map(), overwrite=True)
     assert path.read_text() == "old"

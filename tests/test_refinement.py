@@ -5,7 +5,7 @@ from conftest import draw_with_diffsims
 from pyxem_nas.descriptors import Detector, compute_descriptors, make_sampler
 from pyxem_nas.evaluation import disorientation_angles
 from pyxem_nas.orientation import laue_proper_group, multiply_quaternions, random_quaternions
-from pyxem_nas.refinement import REFINEMENT_SPEC, refine_candidates
+from pyxem_nas.refinement import REFINEMENT_SPEC, mark_unseen, refine_candidates
 from pyxem_nas.simulation import get_reflections
 
 CENTER = (70.3, 72.9)
@@ -72,3 +72,89 @@ def test_empty_patterns_and_missing_candidates_score_zero(steel):
     )  # fmt: skip
     assert not score.any()
     np.testing.assert_array_equal(refined, candidates)
+
+
+def score_by_numpy(polar, quaternion, reflections, wavelength, precession, width, exponent):
+    """Return the score as `refine_candidates` defines it, spot by spot."""
+    from scipy.ndimage import map_coordinates
+
+    from pyxem_nas.orientation import quaternions_to_matrices
+
+    spec = REFINEMENT_SPEC
+    x, y, z = (reflections.vectors @ quaternions_to_matrices(quaternion)).T
+    radius = np.hypot(x, y)
+    error = 1 / wavelength - np.sqrt(wavelength**-2 - radius**2) - z
+    sigma = np.sqrt(width**2 + 0.5 * (radius * np.deg2rad(precession)) ** 2)
+    weight = (reflections.intensities / reflections.intensities.max()) ** exponent
+    weight = weight * np.exp(-0.5 * (error / sigma) ** 2) * np.sqrt(width / sigma)
+    ring = (radius - spec.radial_range[0]) / spec.radial_step - 0.5
+    used = (np.abs(error) < np.sqrt(12) * sigma) & (ring >= 0) & (ring < spec.n_radial - 1)
+    turn = np.rad2deg(np.arctan2(y, x)) % 360 / 360 * spec.n_azimuthal
+    heights = map_coordinates(polar, [ring[used], turn[used]], order=1, mode="grid-wrap")
+    up = np.pad(polar, ((1, 1), (0, 0)))
+    around = [
+        np.roll(up[1 + dr : 1 + dr + len(polar)], turn, axis=1)
+        for dr in (-1, 0, 1)
+        for turn in (-1, 0, 1)
+        if (dr, turn) != (0, 0)
+    ]
+    peaks = polar[(polar > 0) & (polar > np.max(around, axis=0))]
+    return weight[used] @ heights / np.sqrt((weight[used] ** 2).sum() * (peaks**2).sum())
+
+
+def test_score_is_that_of_the_documentation(steel):
+    phase = steel["cementite"]
+    truth = random_quaternions(6, np.random.default_rng(6))
+    polar = polar_patterns(phase, truth)
+    reflections = get_reflections([phase])
+    _, score = refine_candidates(
+        polar, truth[:, None], reflections, 0,
+        wavelength=0.02508, precession_angle=0.5, refine=False,
+    )  # fmt: skip
+    expected = [
+        score_by_numpy(p, q, reflections, 0.02508, 0.5, 0.01, 0.4)
+        for p, q in zip(polar, truth, strict=True)
+    ]
+    np.testing.assert_allclose(score[:, 0], expected, atol=2e-3)
+
+
+def test_a_pattern_is_refined_alike_in_any_company(steel):
+    phase = steel["NbC"]
+    rng = np.random.default_rng(7)
+    truth = random_quaternions(7, rng)
+    polar = polar_patterns(phase, truth)
+    start = np.stack([perturb(truth, 0.9, rng), random_quaternions(7, rng)], axis=1)
+    start[2, 1] = 0
+    arguments = {"wavelength": 0.02508, "precession_angle": 0.5}
+    reflections = get_reflections([phase])
+    together = refine_candidates(polar, start, reflections, 0, **arguments)
+    for i in range(7):
+        alone = refine_candidates(
+            polar[i : i + 1], start[i : i + 1, ::-1], reflections, 0, **arguments
+        )
+        for a, b in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(a[i], b[0][::-1])
+
+
+def test_spots_that_the_detector_hides_do_not_count(steel):
+    phase = steel["NbC"]
+    truth = random_quaternions(30, np.random.default_rng(9))
+    images = draw_with_diffsims(phase, truth, center=CENTER)
+    mask = np.zeros((144, 144), bool)
+    mask[:, 80:] = True
+    centers = np.tile(CENTER, (30, 1))
+    sampler = make_sampler(Detector((144, 144), (0.0246, 0.0246), mask=mask), REFINEMENT_SPEC)
+    (polar,) = compute_descriptors(images, centers, sampler)
+    marked = mark_unseen(polar, centers, sampler, REFINEMENT_SPEC)
+    # azimuth 0 is to the right, under the mask; 180 degrees to the left
+    assert (marked[:, 20:40, 0] == -1).all() and (marked[:, 20:40, 180] >= 0).all()
+    np.testing.assert_array_equal(marked[marked >= 0], polar[marked >= 0])
+    scores = [
+        refine_candidates(
+            p, truth[:, None], get_reflections([phase]), 0,
+            wavelength=0.02508, precession_angle=0.5, refine=False,
+        )[1]
+        for p in (polar, marked)
+    ]  # fmt: skip
+    assert (scores[1] >= scores[0] - 1e-6).all()
+    assert np.median(scores[1]) > 1.15 * np.median(scores[0])

@@ -1,0 +1,234 @@
+"""Two crystals in one pattern: how often the second is found, and when it is not there.
+
+    python benchmarks/overlaps.py --bundle steel --n 60
+    python benchmarks/overlaps.py --bundle steel --fit
+
+Measured on sums of two dynamical patterns (`benchmarks/bloch.py`), the second with a share of 0 to
+50 % of the diffracted electrons, drawn through the benchmark's cameras and indexed with
+``n_overlaps=2``. Prints a Markdown table and writes it to ``benchmarks/results``.
+
+``--fit`` fits the weights of `pyxem_nas.overlaps.OverlapJudge` instead, and prints them: on the
+package's own simulations from the half of the randomisation that no network was trained for, half
+of them with a second crystal of 20 to 50 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from bloch import PHASES, BlochPatterns, draw_images, load_bloch
+from cameras import get_cameras
+
+import pyxem_nas
+from pyxem_nas.camera import simulate_descriptors
+from pyxem_nas.descriptors import Detector, make_sampler
+from pyxem_nas.evaluation import disorientation_angles, expected_calibration_error
+from pyxem_nas.orientation import random_quaternions
+from pyxem_nas.overlaps import OverlapJudge
+from pyxem_nas.prediction import IndexingPlan, get_predictor, get_specs, resolve_branches
+from pyxem_nas.search import hold_out_domain
+from pyxem_nas.simulation import Acquisition
+
+SHARES = (0.0, 0.2, 0.3, 0.4, 0.5)
+SAME = 5.0  # degrees
+
+
+def is_crystal(phase, quaternions, true_phase, true_quaternions, phases) -> np.ndarray:
+    """Return whether answers are a crystal: its phase, and within 5 degrees; shape (n,)."""
+    same = np.zeros(len(phase), bool)
+    for k, known in enumerate(phases):
+        rows = (phase == k) & (true_phase == k)
+        angle = disorientation_angles(quaternions[rows], true_quaternions[rows], known.point_group)
+        same[rows] = angle < SAME
+    return same
+
+
+# ------------------------------------------------------------------------- measurement
+
+
+def add_patterns(pairs: list, share: float) -> BlochPatterns:
+    """Return sums of two patterns each, by their shares of the diffracted electrons."""
+    spots = []
+    for pair in pairs:
+        parts = []
+        for (pattern, i), weight in zip(pair, (1 - share, share), strict=True):
+            part = pattern.spots[i].copy()
+            diffracted = np.hypot(part[:, 0], part[:, 1]) > 1e-3
+            part[:, 2] *= weight / part[diffracted, 2].sum()
+            parts.append(part[part[:, 2] > 0])
+        spots.append(np.concatenate(parts))
+    rotations = np.stack([pattern.rotations[i] for (pattern, i), _ in pairs])
+    thickness = np.array([pattern.thickness[i] for (pattern, i), _ in pairs])
+    return BlochPatterns("overlap", rotations, spots, thickness, np.full(len(pairs), 0.7))
+
+
+def measure(bundle, camera, share: float, options: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Return what was found of both crystals in patterns of one camera and share."""
+    rng = np.random.default_rng((options.seed, int(100 * share)))
+    patterns = [load_bloch(name, folder=options.data) for name in PHASES]
+    chosen = rng.integers(0, len(PHASES), (options.n, 2))
+    pairs = [
+        [(patterns[k], int(rng.integers(len(patterns[k].spots)))) for k in row] for row in chosen
+    ]
+    images = draw_images(add_patterns(pairs, share), camera, options.seed)
+    signal = pyxem_nas_signal(images.data, camera)
+    xmap = signal.index_phase_orientation(
+        bundle, method="network", center=images.centers, min_confidence=0, n_overlaps=2,
+        show_progressbar=False,
+    )  # fmt: skip
+    phases = bundle.phases
+    order = [bundle.phase_names.index(name) for name in PHASES]
+    true_phase = np.array(order)[chosen]
+    truth = np.array([[p.rotations[i] for p, i in pair] for pair in pairs])
+    answers = (
+        (np.array(xmap.phase_id), xmap.rotations.data.reshape(-1, 4)),
+        (np.array(xmap.prop["phase_id_2"]), np.array(xmap.prop["rotation_2"])),
+    )
+    # either crystal may have been found first
+    match = [
+        [is_crystal(*answer, true_phase[:, j], truth[:, j], phases) for j in range(2)]
+        for answer in answers
+    ]
+    both = (match[0][0] & match[1][1]) | (match[0][1] & match[1][0])
+    return {
+        "first": match[0][0] | (match[0][1] & (share > 0)),
+        "second": both & (share > 0),
+        "probability": np.array(xmap.prop["probability_2"]),
+    }
+
+
+def pyxem_nas_signal(images: np.ndarray, camera):
+    """Return images as a calibrated signal with one navigation axis."""
+    from pyxem.signals import ElectronDiffraction2D
+
+    signal = ElectronDiffraction2D(images)
+    for axis in signal.axes_manager.signal_axes:
+        axis.scale, axis.units = camera.scale, "$A^{-1}$"
+    signal.set_experimental_parameters(beam_energy=200.0, rocking_angle=1000 * np.deg2rad(0.7))
+    return signal
+
+
+def write_table(results: dict[float, dict[str, np.ndarray]]) -> str:
+    """Return the figures as Markdown."""
+    head = ["share of the second / %", "n", "first right / %", "both right / %"]
+    head += ["P >= 0.5 / %", "of them right / %", "ECE of the probability"]
+    lines = [head, ["---"] * len(head)]
+    for share, columns in results.items():
+        said = columns["probability"] >= 0.5
+        right = columns["second"][said].mean() if said.any() else float("nan")
+        lines.append(
+            [f"{100 * share:.0f}", str(len(said)), f"{100 * columns['first'].mean():.1f}"]
+            + [f"{100 * columns['second'].mean():.1f}", f"{100 * said.mean():.1f}"]
+            + ["-" if share == 0 else f"{100 * right:.1f}"]
+            + [f"{expected_calibration_error(columns['probability'], columns['second']):.3f}"]
+        )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+# ------------------------------------------------------------------------- fit
+
+
+def simulate_pairs(bundle, predictor, n: int, seed: int, angle: float) -> tuple:
+    """Return descriptors, polar patterns, phases (n, 2), orientations (n, 2, 4), share > 0."""
+    rng = np.random.default_rng((seed, 31))
+    randomization = pyxem_nas.Randomization(
+        precession_angle=(angle, angle), overlap_share=(1.0, 1.0), overlap_weight=(0.25, 1.0),
+        dynamical_share=(0.0, 0.0),
+    )  # fmt: skip
+    randomization = hold_out_domain(randomization)[1]
+    phases = rng.integers(0, len(bundle.phases), (n, 2))
+    quaternions = random_quaternions(2 * n, rng).reshape(n, 2, 4)
+    parameters = randomization.draw(n, rng)
+    two = rng.random(n) < 0.5
+    parameters["overlap_weight"][~two] = 0
+    stacks = [
+        simulate_descriptors(
+            predictor.reflections, phases, quaternions, parameters, spec,
+            np.random.default_rng((seed, 32)), wavelength=bundle.acquisition.wavelength,
+        )
+        for spec in get_specs(bundle)[:2]
+    ]  # fmt: skip
+    return *stacks, phases, quaternions, two
+
+
+def fit(bundle, options: argparse.Namespace) -> OverlapJudge:
+    """Return the judge of greatest likelihood."""
+    from scipy.optimize import minimize
+
+    predictor = get_predictor(bundle)
+    features, right = [], []
+    for k, angle in enumerate((0.2, 0.7)):
+        descriptors, polar, phases, quaternions, two = simulate_pairs(
+            bundle, predictor, options.n * 10, options.seed + k, angle
+        )
+        acquisition = Acquisition(bundle.acquisition.beam_energy, angle)
+        sampler = make_sampler(Detector((144, 144), (0.02, 0.02)), *get_specs(bundle))
+        branches = resolve_branches(bundle, "network")
+        plan = IndexingPlan(bundle, sampler, branches, acquisition, min_confidence=0)
+        # the phase is physics' here as well: indexing needs no Cartesian patterns then
+        first = predictor._try_all(descriptors, polar, plan, reject=False)
+        best = first["quaternions"][:, 0]
+        rows, second = predictor.search_second(descriptors, polar, plan, first["phase"], best)
+        found = second["quaternions"][:, 0]
+        match = [
+            [
+                is_crystal(*answer, phases[rows, j], quaternions[rows, j], bundle.phases)
+                for j in range(2)
+            ]
+            for answer in ((first["phase"][rows], best[rows]), (second["phase"], found))
+        ]
+        good = (match[0][0] & match[1][1]) | (match[0][1] & match[1][0])
+        right.append((good & two[rows])[~second["same"]])
+        columns = [second["scores"], second["probability"][:, 0], np.log(second["left"]), 0 * good]
+        features.append(np.column_stack(columns)[~second["same"]])
+    x, y = np.concatenate(features), np.concatenate(right)
+    x[:, -1] = 1
+    x[:, 4] = np.maximum(x[:, 4], np.log(1e-3))
+
+    def loss(weights: np.ndarray) -> float:
+        odds = x @ weights
+        prior = np.square(weights).sum() / (2e3 * len(y))
+        return float(np.mean(np.logaddexp(0, odds) - y * odds) + prior)
+
+    weights = minimize(loss, np.zeros(6), method="BFGS").x
+    probability = 1 / (1 + np.exp(-x @ weights))
+    said = probability >= 0.5
+    print(f"{y.mean():.3f} of {len(y)} second answers are right; of those said to be, "
+          f"{y[said].mean():.3f}; of the right ones {said[y].mean():.3f} are said to be; "
+          f"ECE {expected_calibration_error(probability, y):.3f}")  # fmt: skip
+    return OverlapJudge(*(round(float(w), 2) for w in weights))
+
+
+def main() -> None:
+    """Run the benchmark, or the fit."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", default="steel")
+    parser.add_argument("--n", type=int, default=60, help="patterns a camera and share")
+    parser.add_argument("--cameras", nargs="+", default=["bright", "elliptic", "dim"])
+    parser.add_argument("--data", type=Path, help="folder of the Bloch-wave files")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fit", action="store_true", help="fit the weights and print them")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    bundle = pyxem_nas.ModelBundle.load(options.bundle)
+    if options.fit:
+        print(fit(bundle, options))
+        return
+    results = {}
+    for share in SHARES:
+        parts = [measure(bundle, c, share, options) for c in get_cameras(options.cameras)]
+        results[share] = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+    command = f"python benchmarks/overlaps.py --bundle {options.bundle} --n {options.n}"
+    text = f"# Two crystals in one pattern\n\n    {command}\n\n" + write_table(results)
+    print(text)
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "overlaps.md").write_text(text)
+    figures = {s: {n: v.astype(float).mean() for n, v in c.items()} for s, c in results.items()}
+    (options.output / "overlaps.json").write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Calibration of an adapted bundle on measured patterns and simulations of their camera.
+
+Owns judges, temperature and thresholds after adaptation. Those of a new bundle, on simulations
+alone, are `bundle_training.calibrate`'s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from pyxem_nas.bundle import Judge, ModelBundle, Thresholds
+from pyxem_nas.bundle_training import fit_judge
+from pyxem_nas.candidates import judge_candidates, rank_candidates, select_candidates
+from pyxem_nas.evaluation import disorientation_angles
+from pyxem_nas.measured import MeasuredPatterns
+from pyxem_nas.orientation import laue_proper_group
+from pyxem_nas.prediction import Predictor
+from pyxem_nas.refinement import get_refinement_spec, refine_candidates
+from pyxem_nas.simulation import Acquisition
+from pyxem_nas.training import DescriptorSource
+
+__all__ = ["recalibrate"]
+
+_BLOCK = 256
+_PRECISION = 0.98  # of answers above the threshold of template matching
+_KEPT = 0.98  # of true patterns, above the threshold of confidence
+
+
+def recalibrate(
+    bundle: ModelBundle,
+    validation: MeasuredPatterns,
+    sources: dict[str, DescriptorSource],
+    acquisition: Acquisition,
+    *,
+    seed: int,
+    n: int = 800,
+) -> tuple[ModelBundle, dict[str, Any]]:
+    """Fit judges, temperature and thresholds on validation grains and simulations.
+
+    Parameters
+    ----------
+    bundle
+        With its adapted networks.
+    validation
+        Measured patterns of grains that no network was adapted to, with `polar`; may be empty.
+    sources
+        Simulators: "camera" of the scan, which gives three quarters of the simulations, and "known"
+        of the bundle's training.
+    acquisition
+        Of the scan.
+    seed
+        Of the simulations.
+    n
+        Simulations per phase. Measured patterns count as often as that, at most.
+
+    Returns
+    -------
+    bundle
+        Calibrated.
+    figures
+        What is right among the answers to the validation grains, by phase, and thresholds.
+    """
+    predictor = Predictor(bundle)
+    judges, unsure, confidences, figures = {}, [], [], {}
+    for k, phase in enumerate(bundle.phases):
+        if not bundle.has_orientation_network(k):
+            continue
+        stacks = _gather(k, bundle, validation, sources, acquisition, seed, n)
+        judges[k], probability, right, n_measured = _fit_phase(
+            predictor, k, stacks, acquisition, int((validation.phase_id == k).sum())
+        )
+        unsure.append(_lowest_precise(probability, right))
+        confidences.append(probability)
+        if n_measured:
+            figures[phase.name] = {
+                "validation_patterns": n_measured,
+                "within_5_deg": float(right[:n_measured].mean()),
+            }
+    changes: dict[str, Any] = {"judges": {**bundle.judges, **judges}}
+    least = np.quantile(np.concatenate(confidences), 1 - _KEPT) if confidences else 0.0
+    if "phase" in bundle.models:
+        temperature, certainty = _fit_temperature(predictor, validation, sources, seed, n)
+        changes["phase_temperature"] = temperature
+        least *= np.quantile(certainty, 1 - _KEPT)
+    threshold = max(unsure, default=bundle.thresholds.template)
+    changes["thresholds"] = Thresholds(float(threshold), float(least))
+    figures["thresholds"] = dataclasses.asdict(changes["thresholds"])
+    return dataclasses.replace(bundle, **changes), figures
+
+
+def _gather(k, bundle, validation, sources, acquisition, seed, n) -> tuple[np.ndarray, ...]:
+    """Return descriptors, polar patterns and orientations of one phase, measured ones first."""
+    rows = np.flatnonzero(validation.phase_id == k)
+    repeated = np.tile(rows, max(1, min(4, n // max(len(rows), 1))))[: max(n, len(rows))]
+    columns = [
+        [validation.descriptors[repeated]],
+        [validation.polar[repeated]],
+        [validation.quaternions[repeated]],
+    ]
+    angle = (acquisition.precession_angle,) * 2
+    for name, n_wanted in (("camera", 3 * n // 4), ("known", n // 4)):
+        source = sources[name]
+        if name == "known":
+            at_angle = dataclasses.replace(source.randomization, precession_angle=angle)
+            source = dataclasses.replace(source, randomization=at_angle)
+        for column, spec in enumerate((bundle.spec, get_refinement_spec(bundle.spec))):
+            # the same seed: the same patterns, described twice
+            rng = np.random.default_rng((seed, 701, k))
+            described, _, truth = dataclasses.replace(source, spec=spec).simulate(
+                n_wanted, rng, phase_id=k
+            )
+            columns[column].append(described)
+        columns[2].append(truth)
+    return tuple(np.concatenate(parts) for parts in columns)
+
+
+def _fit_phase(
+    predictor: Predictor,
+    k: int,
+    stacks: tuple[np.ndarray, ...],
+    acquisition: Acquisition,
+    n_measured: int,
+) -> tuple[dict[str, Judge], np.ndarray, np.ndarray, int]:
+    """Return judges, and probability and truth of the refined answers."""
+    descriptors, polar, truth = stacks
+    parts = []
+    for start in range(0, len(descriptors), _BLOCK):  # logits are large
+        logits, norms = predictor.run(f"orientation_{k}", descriptors[start : start + _BLOCK])
+        parts.append(select_candidates(logits, norms, predictor.bundle.cells[k]))
+    candidates, log_posterior = (np.concatenate(column) for column in zip(*parts, strict=True))
+    group = laue_proper_group(predictor.bundle.phases[k])
+    judges = {}
+    for kind in ("fast", "template", "refined"):
+        quaternions, correlation = refine_candidates(
+            polar,
+            candidates,
+            predictor.reflections,
+            k,
+            spec=get_refinement_spec(predictor.bundle.spec),
+            wavelength=acquisition.wavelength,
+            precession_angle=acquisition.precession_angle,
+            refine=kind != "fast",
+        )
+        near = [
+            disorientation_angles(quaternions[:, j], truth, group) < 5
+            for j in range(quaternions.shape[1])
+        ]
+        right = np.stack(near, axis=1) & quaternions.any(axis=-1)
+        posterior = np.zeros_like(log_posterior) if kind == "template" else log_posterior
+        judges[kind] = fit_judge(quaternions, posterior, correlation, right)
+    probability = judge_candidates(quaternions, posterior, correlation, judges["refined"])
+    answers = rank_candidates(quaternions, probability, correlation, predictor.symmetry[k])
+    angles = disorientation_angles(answers["quaternions"][:, 0], truth, group)
+    return judges, answers["probability"][:, 0], angles < 5, n_measured
+
+
+def _fit_temperature(predictor, validation, sources, seed, n) -> tuple[float, np.ndarray]:
+    """Return the temperature, and the probability of right answers to known phases."""
+    bundle = predictor.bundle
+    measured = validation.descriptors if validation.cartesian is None else validation.cartesian
+    inputs, classes = [measured], [validation.phase_id]
+    spec = bundle.pattern_spec or bundle.spec
+    for name, share in (("camera", 3), ("known", 1)):
+        source = dataclasses.replace(sources[name], spec=spec)
+        rng = np.random.default_rng((seed, 702))
+        described, known, _ = source.simulate(share * n * (source.n_known + 1) // 4, rng)
+        inputs.append(described)
+        classes.append(known)
+    label = np.concatenate(classes)
+    logits = predictor.run("phase", np.concatenate(inputs))[0].astype(np.float64)
+
+    def log_probability(temperature: float) -> np.ndarray:
+        scaled = logits / temperature
+        return scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
+
+    rows = np.arange(len(label))
+    fit = minimize_scalar(
+        lambda log_t: -log_probability(np.exp(log_t))[rows, label].mean(), bounds=(-2, 2)
+    )
+    temperature = float(np.exp(fit.x))
+    probability = np.exp(log_probability(temperature))
+    right = (probability.argmax(axis=1) == label) & (label < len(bundle.phases))
+    return temperature, probability.max(axis=1)[right]
+
+
+def _lowest_precise(probability: np.ndarray, right: np.ndarray) -> float:
+    """Return the lowest probability above which 98 % of the answers are right."""
+    order = np.argsort(-probability)
+    precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    enough = np.flatnonzero(precision >= _PRECISION)
+    return float(probability[order][enough[-1]]) if len(enough) else 1.0

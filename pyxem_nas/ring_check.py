@@ -1,0 +1,122 @@
+"""Whether the calibrated patterns of a scan can be patterns of the phases at all.
+
+Owns the warning about a scale that is off by a power of ten, the commonest mistake of units. Finer
+errors of the calibration are not seen here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pyxem_nas.descriptors import (
+    DescriptorSpec,
+    Detector,
+    compute_descriptors,
+    make_sampler,
+    to_native,
+)
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+    from pyxem_nas.simulation import Reflections
+
+__all__ = ["warn_of_wrong_scale"]
+
+_FACTORS = (0.1, 1.0, 10.0)
+_N_PLACES, _N_PER_PLACE = 6, 12  # runs of neighbours: few blocks are read
+_FITS = 0.5  # correlation of ring profiles
+_MARGIN = 0.2
+
+
+def warn_of_wrong_scale(
+    patterns: da.Array, centers: np.ndarray, detector: Detector, reflections: Reflections
+) -> None:
+    """Warn if the rings of a sample of patterns fit the phases at another power of ten only.
+
+    Parameters
+    ----------
+    patterns
+        Scan of shape (..., ny, nx), whole patterns per chunk, counts.
+    centers
+        Direct-beam positions (column, row) in pixels, shape (..., 2).
+    detector
+        Its calibration.
+    reflections
+        Of the phases.
+    """
+    spec = DescriptorSpec()
+    first_ring = float(np.linalg.norm(reflections.vectors, axis=1).min())
+    reach = _reach(centers, detector)
+    if reach < first_ring:
+        warnings.warn(
+            f"the detector reaches to {reach:.2g} 1/angstrom only, the first ring of the phases is "
+            f"at {first_ring:.2g}: check the scale, {max(detector.scale):.3g} 1/angstrom per pixel",
+            stacklevel=3,
+        )
+        return
+    sample, where = _take_sample(patterns, centers)
+    expected = [_expected_profile(reflections, k, spec) for k in range(reflections.n_phases)]
+    fits = []
+    for factor in _FACTORS:
+        scale = (detector.scale[0] * factor, detector.scale[1] * factor)
+        sampler = make_sampler(dataclasses.replace(detector, scale=scale), spec)
+        (descriptors,) = compute_descriptors(sample, where, sampler)
+        profile = np.sqrt(np.square(descriptors).mean(axis=(0, 2)))
+        fits.append(max(_correlate(profile, ring_profile) for ring_profile in expected))
+    best = int(np.argmax(fits))
+    right = _FACTORS.index(1.0)
+    if best != right and fits[best] > max(_FITS, fits[right] + _MARGIN):
+        warnings.warn(
+            f"the rings of the patterns fit no phase; they would with a scale of "
+            f"{max(detector.scale) * _FACTORS[best]:.3g} instead of {max(detector.scale):.3g} "
+            "1/angstrom per pixel: check scale and units",
+            stacklevel=3,
+        )
+
+
+def _reach(centers: np.ndarray, detector: Detector) -> float:
+    """Return the largest distance of a pixel from the beam in 1/angstrom."""
+    ny, nx = detector.shape
+    center = centers.reshape(-1, 2).mean(axis=0, dtype=np.float64)
+    x = max(center[0], nx - 1 - center[0]) * detector.scale[1]
+    y = max(center[1], ny - 1 - center[1]) * detector.scale[0]
+    return float(np.hypot(x, y))
+
+
+def _take_sample(patterns: da.Array, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return some patterns as one stack, and their centres."""
+    import dask
+
+    nav_shape = patterns.shape[:-2]
+    n_rows = int(np.prod(nav_shape[:-1]))
+    width = min(nav_shape[-1], _N_PER_PLACE)
+    flat, places = np.asarray(centers, np.float32).reshape(n_rows, nav_shape[-1], 2), []
+    for k in np.unique(np.linspace(0, n_rows * nav_shape[-1] - width, _N_PLACES).astype(int)):
+        row, column = divmod(int(k), nav_shape[-1])
+        places.append((row, slice(min(column, nav_shape[-1] - width), None)))
+    rows = patterns.reshape(n_rows, *patterns.shape[-3:])
+    parts = dask.compute(*(rows[row, s][:width] for row, s in places))
+    sample = to_native(np.concatenate(parts))
+    return sample, np.concatenate([flat[row, s][:width] for row, s in places])
+
+
+def _expected_profile(reflections: Reflections, k: int, spec: DescriptorSpec) -> np.ndarray:
+    """Return what a powder of a phase would show at each radius, shape (n_radial,)."""
+    rows = slice(*reflections.bounds[k : k + 2])
+    radius = np.linalg.norm(reflections.vectors[rows], axis=1)
+    # a reflection meets the Ewald sphere in a share of all orientations that falls with its radius
+    weights = reflections.intensities[rows] / radius
+    profile, _ = np.histogram(radius, spec.n_radial, spec.radial_range, weights=weights)
+    return np.sqrt(np.convolve(profile, [0.25, 0.5, 0.25], mode="same"))
+
+
+def _correlate(a: np.ndarray, b: np.ndarray) -> float:
+    """Return Pearson's correlation, 0 where one is constant."""
+    a, b = a - a.mean(), b - b.mean()
+    norm = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / norm) if norm > 0 else 0.0

@@ -1,0 +1,66 @@
+"""Of the posterior's maxima; ranking and judging are tested through `prediction`."""
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from pyxem_nas.candidates import (
+    _BLOCK,
+    _block_maxima,
+    _top_cells,
+    select_candidates,
+    sum_exponentials,
+)
+from pyxem_nas.orientation import make_cells
+
+
+def draw_logits(n, m, seed=0):
+    rng = np.random.default_rng(seed)
+    return (6 * rng.standard_normal((n, m)) - 12).astype(np.float32)
+
+
+@pytest.mark.parametrize("m", [3, 64, 19890, 20011])
+def test_sum_of_exponentials_agrees_with_scipy(m):
+    logits = draw_logits(7, m)
+    logits[3] = -500
+    logits[3, 1] = 40
+    found = sum_exponentials(logits)
+    np.testing.assert_allclose(found, logsumexp(logits.astype(float), axis=1), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["random", "equal", "rising", "one block"])
+def test_top_cells_are_those_of_a_sort(kind):
+    row = draw_logits(1, 5000, seed=1)[0]
+    if kind == "equal":
+        row = np.round(row / 20).astype(np.float32)  # many ties
+    elif kind == "rising":
+        row = np.sort(row)
+    elif kind == "one block":
+        row[640:700] += 100
+    maxima = np.empty(-(-len(row) // _BLOCK), np.float32)
+    assert _block_maxima(row, maxima) == row.max()
+    top, value = np.zeros(32, np.int64), np.empty(32, np.float32)
+    _top_cells(row, maxima, top, value)
+    expected = np.argsort(-row, kind="stable")[:32]
+    np.testing.assert_array_equal(top, expected)
+    np.testing.assert_array_equal(value, row[expected])
+
+
+@pytest.fixture(scope="module")
+def cells(steel):
+    return make_cells(steel["NbC"], spacing=6)
+
+
+def test_first_candidate_is_the_likeliest_cell(cells):
+    n_cells = cells.n_inplane * cells.n_directions
+    logits = np.full((5, n_cells), -20, np.float32)
+    chosen = np.random.default_rng(2).integers(0, n_cells, 5)
+    logits[np.arange(5), chosen] = 10
+    quaternions, log_posterior = select_candidates(logits, None, cells)
+    expected = cells.decode(chosen % cells.n_directions, chosen // cells.n_directions)
+    cosine = np.abs(np.sum(quaternions[:, 0] * expected, axis=-1))
+    np.testing.assert_allclose(cosine, 1, atol=1e-6)
+    np.testing.assert_allclose(log_posterior[:, 0], 0, atol=1e-3)
+    given, log_given = select_candidates(logits, sum_exponentials(logits), cells)
+    np.testing.assert_allclose(given, quaternions, atol=1e-6)
+    np.testing.assert_allclose(log_given, log_posterior, atol=1e-5)
