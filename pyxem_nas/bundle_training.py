@@ -62,6 +62,7 @@ _logger = logging.getLogger(__name__)
 _N_FOREIGN = 150  # made-up crystals that stand for "none of these"
 _N_FOREIGN_PHASES = 24  # of them with atoms, for dynamical patterns
 _N_VALIDATION = 3000
+_LEAST_PHASE_SAMPLES = 150_000  # with 51,200 silver's phase network refused half of a real scan
 _TEMPLATE_PRECISION = 0.98
 _TRUE_PATTERNS_KEPT = 0.98
 _PACKAGES = ("pyxem-nas", "keras", "tensorflow", "autokeras", "diffsims", "orix", "numpy")
@@ -143,7 +144,8 @@ def search_models(
         Passes over the search's descriptors per trial.
     n_samples
         Simulated descriptors that each orientation network is trained on, or a mapping from phase
-        names to such numbers; the phase network gets a third of the largest. Its search, an easier
+        names to such numbers; the phase network gets a third of the largest, or all of it
+        up to 150,000. Its search, an easier
         one, has half the epochs of half the descriptors.
     directory
         Working directory. What is in it is not done again. None: a new temporary folder.
@@ -413,7 +415,7 @@ def _train_phase(workshop, source, architecture, training, donor) -> bytes:
     model = build_phase_network(architecture, source.spec.shape, source.n_known + 1)
     workshop.report(f"training the phase network: {model.count_params()} weights")
     _start_from(model, donor, workshop.report)
-    n_samples = max(training.n_samples // 3, min(training.samples_per_epoch, training.n_samples))
+    n_samples = max(training.n_samples // 3, min(_LEAST_PHASE_SAMPLES, training.n_samples))
     train_phase_network(
         model,
         source,
@@ -486,9 +488,10 @@ def calibrate(
         confidences.append(probability)
     temperature, accuracy, phase_confidence = _calibrate_phase_network(bundle, simulator, seed, n)
     figures["phase_accuracy"] = accuracy
-    n_known = np.concatenate(phase_confidence)
+    known = np.concatenate(phase_confidence)
     confidence = np.quantile(np.concatenate(confidences), 1 - _TRUE_PATTERNS_KEPT)
-    confidence *= np.quantile(n_known, 1 - _TRUE_PATTERNS_KEPT)
+    # a network of a few steps of training may know no pattern at all
+    confidence *= np.quantile(known, 1 - _TRUE_PATTERNS_KEPT) if len(known) else 0.0
     thresholds = Thresholds(float(max(unsure)), float(confidence))
     calibrated = dataclasses.replace(
         bundle, judges=judges, thresholds=thresholds, phase_temperature=temperature

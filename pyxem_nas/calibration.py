@@ -54,7 +54,8 @@ def _unit_factor(units: Any, beam_energy: float | None) -> float:
     import pint
 
     text = str(units).strip()
-    if text.lower() in _NO_UNIT:
+    # pint takes "px" for the typographer's, a length
+    if text.lower() in _NO_UNIT or re.search(r"\b(px|pixels?)\b", text):
         raise ValueError(f"the diffraction axes have no unit (found {units!r}); {_HOW_TO}")
     # pyxem's spellings: "$A^{-1}$", "k_A^-1", r"$\AA^{-1}$", "1/A"
     plain = re.sub(r"\\rm|[${}\s]", "", text).removeprefix("k_").replace("\\AA", "angstrom")

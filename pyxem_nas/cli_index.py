@@ -136,9 +136,18 @@ def index(
             store = paths[0].with_name(f"{paths[0].name}.blocks")
             if not resume:
                 remove_store(store)
-            result = index_scan(scan, model, options | {"center": where, "store": store})
-            result["files"] = write_maps(paths, result.pop("map"), overwrite=overwrite)
+            settings = options | {"center": where}
+            with _collected_warnings() as messages:
+                result = index_scan(scan, model, settings | {"store": store})
+            for message in messages:
+                say(f"Warning: {file}: {message}", style="yellow")
+            xmap = result.pop("map")
+            result["files"] = write_maps(paths, xmap, overwrite=overwrite)
             remove_store(store)
+            if report:
+                settings["patterns per second"] = round(result["patterns_per_second"])
+                page = _report(paths[0], file.name, xmap, scan, model, settings, messages)
+                result["files"].append(page)
             say(_describe_result(file, result))
         except KeyboardInterrupt:
             say("Stopped; the same command with --resume goes on where it was", style="red")
@@ -199,17 +208,17 @@ def _report(
     bundle: ModelBundle,
     settings: Mapping[str, Any],
     messages: Sequence[str],
-) -> None:
-    """Write the report of one scan."""
+) -> Path:
+    """Write the report of one scan beside its first map, and return its path."""
     from pyxem_nas.report import write_report
 
     with show_status("Writing the report"):
-        write_report(
-            path,
+        return write_report(
+            path.with_suffix(".html"),
             xmap,
             scan,
             bundle,
-            settings=settings,
+            settings={k: v for k, v in settings.items() if k != "show_progressbar"},
             title=title,
             messages=messages,
             overwrite=True,  # looked at before the work

@@ -19,20 +19,17 @@ from pyxem_nas.orientation import (
     quaternions_to_matrices,
     random_quaternions,
 )
-from pyxem_nas.refinement_kernel import _peak_norm, _wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orix.crystal_map import Phase
 
-    from pyxem_nas.descriptors import DescriptorSpec
     from pyxem_nas.simulation import Acquisition
 
 _REST_ENERGY = 510.99895  # keV
 _MAX_SPOTS = 512
 _CHUNK = 512
-_THICKNESSES = np.linspace(120.0, 880.0, 20)  # angstrom, that a score tries
 _FAINT = 1e-7  # of the incident beam: spots fainter than this are left out
 
 
@@ -129,7 +126,7 @@ def get_potential(
     Returns
     -------
     potential
-        Ready for `simulate_dynamical_spots` and `correlate_dynamically`.
+        Ready for the solution.
 
     Raises
     ------
@@ -143,60 +140,6 @@ def get_potential(
     if np.abs(table.imag).max() < 1e-6 * np.abs(table.real).max():
         table = np.ascontiguousarray(table.real)
     return CrystalPotential(hkl, vectors, table, acquisition.wavelength)
-
-
-def correlate_dynamically(
-    polar: np.ndarray,
-    quaternions: np.ndarray,
-    potential: CrystalPotential,
-    *,
-    spec: DescriptorSpec,
-    precession_angle: float,
-) -> np.ndarray:
-    """Return how well dynamical patterns of candidate orientations agree with polar patterns.
-
-    Parameters
-    ----------
-    polar
-        Polar patterns as descriptors of `spec`, shape (n, n_radial, n_azimuthal), float32.
-    quaternions
-        Candidates of shape (n, k, 4), lab2crystal, scalar first; all-zero ones score 0.
-    potential
-        From `get_potential`.
-    spec
-        Grid of `polar`.
-    precession_angle
-        Degrees.
-
-    Returns
-    -------
-    correlation
-        Shape (n, k): the score of `refinement.refine_candidates`, with Bloch-wave intensities to
-        the power 1/4 at the best of 20 thicknesses from 120 to 880 angstrom.
-
-    Notes
-    -----
-    Kinematical patterns of an orientation and of its 180-degree twin often differ in intensities
-    alone, which dynamical diffraction changes: this score tells them apart more often.
-    """
-    n, k = quaternions.shape[:2]
-    flat = np.ascontiguousarray(quaternions, np.float64).reshape(-1, 4)
-    valid = flat.any(axis=1)
-    with _single_threaded_blas():
-        scores = _correlate(
-            np.ascontiguousarray(polar),
-            np.repeat(np.arange(n), k),
-            valid,
-            quaternions_to_matrices(
-                np.where(flat.any(axis=1, keepdims=True), flat, [1.0, 0, 0, 0])
-            ),
-            _THICKNESSES,
-            np.deg2rad(precession_angle),
-            *potential._arguments,
-            spec.radial_range[0],
-            spec.radial_step,
-        )
-    return scores.reshape(n, k)
 
 
 @dataclass(frozen=True)
@@ -635,55 +578,3 @@ def _solve(
             kept += 1
         counts[i] = kept
     return positions, intensities, counts
-
-
-@numba.njit(cache=True, parallel=True, error_model="numpy")
-def _correlate(
-    polar, pattern, valid, matrices, thickness, precession, hkl, vectors, potential, centre,
-    wavenumber, inner, step,
-):  # fmt: skip
-    scores = np.zeros(len(matrices))
-    n_radial, n_azimuthal = polar.shape[1:]
-    for i in numba.prange(len(matrices)):
-        if not valid[i]:
-            continue
-        wrapped = np.empty((n_radial, n_azimuthal + 2), np.float32)
-        _wrap(polar[pattern[i]], wrapped)
-        norm = _peak_norm(wrapped)
-        if norm <= 0:
-            continue
-        matrix = matrices[i]
-        index = np.empty(_MAX_SPOTS, np.int64)
-        sums = np.empty((_MAX_SPOTS, len(thickness)))
-        n_found = _diffract(
-            matrix, thickness, precession, hkl, vectors, potential, centre, wavenumber, 0.025, 48,
-            8, index, sums,
-        )  # fmt: skip
-        product = np.zeros(len(thickness))
-        power = np.full(len(thickness), 1e-20)
-        for row in range(n_found):
-            g = vectors[index[row]]
-            x = g[0] * matrix[0, 0] + g[1] * matrix[1, 0] + g[2] * matrix[2, 0]
-            y = g[0] * matrix[0, 1] + g[1] * matrix[1, 1] + g[2] * matrix[2, 1]
-            ring = (np.sqrt(x * x + y * y) - inner) / step - 0.5
-            if ring < 0 or ring >= n_radial - 1:
-                continue
-            turn = np.arctan2(y, x) * n_azimuthal / (2 * np.pi)
-            if turn < 0:
-                turn += n_azimuthal
-            r0, a0 = int(ring), int(turn) % n_azimuthal
-            fr, fa = ring - int(ring), turn - int(turn)
-            near, far = wrapped[r0, a0 : a0 + 2], wrapped[r0 + 1, a0 : a0 + 2]
-            if min(near.min(), far.min()) < 0:  # where the detector shows nothing
-                continue
-            low, high = near[0] + fa * (near[1] - near[0]), far[0] + fa * (far[1] - far[0])
-            height = low + fr * (high - low)
-            for k in range(len(thickness)):
-                root = np.sqrt(sums[row, k])
-                product[k] += np.sqrt(root) * height
-                power[k] += root
-        best = 0.0
-        for k in range(len(thickness)):
-            best = max(best, product[k] / np.sqrt(power[k]))
-        scores[i] = min(best / norm, 1.0)
-    return scores

@@ -203,6 +203,7 @@ class Overlay:
 
         s = self._viewer.signal
         picture = _make_navigator(self._viewer, navigator)
+        _close_plot(s)
         options = {"norm": "power", "gamma": gamma, "cmap": "gray_r", "vmin": "20th",
                    "colorbar": False, "scalebar_color": "black"}  # fmt: skip
         if not s.axes_manager.navigation_shape:
@@ -276,6 +277,24 @@ class Overlay:
                 for axis, value in zip(axes, values, strict=True)
             )
         )
+
+
+def _close_plot(s: ElectronDiffraction2D) -> None:
+    """Close the plot that a signal has, as plotting it again would, but no other figure."""
+    import matplotlib.pyplot as plt
+
+    plot = s._plot
+    if plot is None or not plot.is_active:
+        return
+    parts = [p for p in (plot.signal_plot, plot.navigator_plot) if p is not None and p.figure]
+    figures = [p.get_mpl_figure() for p in parts]
+    with plt.ioff():
+        # HyperSpy 2.4 forgets its figure before closing it, and so closes the current one,
+        # whichever that is: give it figures to close
+        spare = [plt.figure() for _ in parts]
+        plot.close()
+    for figure in (*spare, *figures):
+        plt.close(figure)
 
 
 def _make_navigator(viewer: SolutionViewer, kind: str) -> BaseSignal | None:

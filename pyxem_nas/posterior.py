@@ -106,7 +106,7 @@ def compute_posterior(
     *,
     phase: str | None = None,
     position: tuple[int, ...] | None = None,
-    n_candidates: int = 5,
+    n_candidates: int = 3,
     method: str = "hybrid",
     acquisition: Acquisition | None = None,
     center: Any = None,

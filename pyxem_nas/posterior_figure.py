@@ -45,7 +45,7 @@ def plot_posterior(
     phase: str | None = None,
     *,
     position: tuple[int, ...] | None = None,
-    n_candidates: int = 5,
+    n_candidates: int = 3,
     method: str = "hybrid",
     acquisition: Acquisition | None = None,
     center: Any = None,
@@ -71,7 +71,8 @@ def plot_posterior(
     position
         Position (column, row) of the scan; None: where the signal's navigator is.
     n_candidates
-        Number of candidates shown, at most.
+        Number of candidates shown, at most. The answer is that of `index_phase_orientation` with
+        this ``n_best``; up to 3 it does not depend on it.
     method
         Branch that the candidates come from, "hybrid" or "network".
     acquisition, center, mask, detector_flip, distortion
@@ -124,7 +125,7 @@ def plot_posterior(
         heights = [3.7, 0.55 + 0.18 * len(posterior.candidates)]
         upper, lower = figure.subfigures(2, 1, height_ratios=heights)
         left, middle, right = upper.subfigures(1, 3)
-        figure.suptitle(_title(bundle, posterior), x=0.02, ha="left", fontsize=9)
+        figure.suptitle(_title(bundle, posterior), x=0.02, y=0.985, ha="left", fontsize=9)
         _draw_pattern(left, posterior, bundle)
         _draw_directions(middle, posterior, shown)
         _draw_inplane(right, posterior)
@@ -151,7 +152,7 @@ def _draw_pattern(part: SubFigure, posterior: Posterior, bundle: ModelBundle) ->
     low = np.percentile(image, 20)
     ax.imshow((image - low).clip(0) ** 0.4, cmap="gray_r")
     ax.set(xticks=[], yticks=[])
-    part.text(0.06, 0.9, "Pattern, spots of candidate 1", fontsize=9)
+    part.text(0.06, 0.88, "Pattern, spots of candidate 1", fontsize=9)
     predictor = get_predictor(bundle)
     spots = locate_spots(
         posterior.candidates[0],
@@ -184,26 +185,28 @@ def _draw_directions(part: SubFigure, posterior: Posterior, phase: Phase) -> Non
         interpolation="nearest",
         zorder=0,
     )
-    part.text(0.06, 0.9, "Beam direction in the crystal", fontsize=9)
+    part.text(0.06, 0.88, "Beam direction in the crystal", fontsize=9)
     bar_ax = part.add_axes((0.15, 0.13, 0.7, 0.03))
     bar = part.colorbar(drawn, cax=bar_ax, orientation="horizontal", extend="min")
     bar.set_label("Probability of the cell (log scale)", fontsize=7, labelpad=1)
     bar.ax.tick_params(labelsize=7, length=2, pad=1)
     points, same_side = project_candidates(posterior, laue)
-    placed: list[np.ndarray] = []
     for k, (point, same) in enumerate(zip(points, same_side, strict=True)):
         face = "white" if same else "none"
         ring = {"marker": "o", "s": 26, "facecolors": face, "edgecolors": "black", "zorder": 5}
         _plain(ax, "scatter", [point[0]], [point[1]], linewidths=1.8, **ring)
         _plain(ax, "scatter", [point[0]], [point[1]], linewidths=0.8,
                **ring | {"edgecolors": "red", "zorder": 6})  # fmt: skip
-        # the numbers of candidates near one point stand around it
-        crowd = sum(np.hypot(*(point - other)) < 0.08 for other in placed)
-        placed.append(point)
-        around = ((5, 4), (-11, -11), (5, -11), (-11, 4), (14, 4))[crowd % 5]
-        _plain(ax, "annotate", str(k + 1), point, xytext=around,
+        # numbers stand away from the other candidates near by
+        near = points[np.hypot(*(points - point).T) < 0.15]
+        away = point - near.mean(axis=0)
+        length = np.hypot(*away)
+        if length < 1e-3:  # alone, or on one point with others: side by side
+            same = sum(np.hypot(*(point - other)) < 1e-3 for other in points[:k])
+            away, length = np.array([1.0 + 0.8 * same, 0.7]), 1.2
+        _plain(ax, "annotate", str(k + 1), point, xytext=9 * away / length,
                textcoords="offset points", fontsize=8, fontweight="bold", color="white", zorder=7,
-               path_effects=_halo())  # fmt: skip
+               ha="center", va="center", path_effects=_halo())  # fmt: skip
 
 
 def _draw_inplane(part: SubFigure, posterior: Posterior) -> None:
@@ -232,7 +235,7 @@ def _draw_inplane(part: SubFigure, posterior: Posterior) -> None:
     ax.tick_params(pad=1)
     ax.grid(linewidth=0.4, color="0.8")
     ax.set_axisbelow(True)
-    part.text(0.06, 0.9, "Turned about the beam from candidate 1", fontsize=9)
+    part.text(0.06, 0.88, "Turned about the beam from candidate 1", fontsize=9)
     crowded: list[float] = []
     for k, value in enumerate(bins):
         angle = 2 * np.pi * (value - bins[0]) / n

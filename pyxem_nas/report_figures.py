@@ -167,7 +167,8 @@ def _draw_densities(
     for k, (label, vectors, group) in enumerate(panels):
         kind = {"projection": "stereographic"} if group is None else {"projection": "ipf"}
         kind |= {} if group is None else {"symmetry": group}
-        ax = band.add_axes((left + 0.132 * k, 0.13, 0.112, 0.62), **kind)
+        width = 0.112 if group is None else 0.096  # corners have labels
+        ax = band.add_axes((left + 0.132 * k, 0.13, width, 0.62), **kind)
         for text in ax.texts:
             text.set_fontsize(6)
         band.text(left + 0.132 * k, 0.84, label, fontsize=8)

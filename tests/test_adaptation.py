@@ -441,7 +441,7 @@ def test_command_writes_the_tuned_bundle(tiny, grain_scan, steel, tmp_path, monk
     assert seen["epochs"] == 3
     assert seen["phase_names"] == {"NbC": "NbC"}
     assert seen["n"] == 48
-    assert seen["scale"] == pytest.approx(0.02)
+    assert seen["scale"] == pytest.approx([0.02, 0.02])
     result = run(cli_fine_tune.commands, [*arguments, str(tmp_path / "kept.nas")])
     assert isinstance(result.exception, FileExistsError)
     assert (tmp_path / "kept.nas").read_text() == "mine"

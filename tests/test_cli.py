@@ -285,12 +285,22 @@ def test_info_shows_phases_and_settings(call, folder):
 
 
 def test_info_draws_the_search(call, folder, tmp_path):
+    import dataclasses
+
     from matplotlib.image import imread
 
-    code, _, err = call("info", "steel", "--plot", tmp_path / "search.png", "--json")
+    from pyxem_nas.bundle import ModelBundle
+
+    trial = {"trial": 0, "validation_loss": 1.0, "validation_accuracy": 0.5, "n_parameters": 9,
+             "patterns_per_second": 100.0}  # fmt: skip
+    report = [{"target": "phase", "trials": [trial], "seconds": 60.0}]
+    bundle = dataclasses.replace(ModelBundle.load(folder / "silver.nas"), search_report=report)
+    bundle.save(tmp_path / "mine.nas")
+    arguments = ("info", tmp_path / "mine.nas", "--plot", tmp_path / "search.png")
+    code, _, err = call(*arguments)
     assert code == 0, err
     assert imread(tmp_path / "search.png").std() > 0
-    code, _, err = call("info", "steel", "--plot", tmp_path / "search.png")
+    code, _, err = call(*arguments)
     assert code == 2 and "--overwrite" in err
     code, _, err = call("info", folder / "silver.nas", "--plot", tmp_path / "none.png")
     assert code == 2 and "no architecture was searched" in err

@@ -149,35 +149,3 @@ def test_agrees_with_abtem(steel, name):
         norm = np.linalg.norm(spots.intensities[own]) * np.linalg.norm(rows[:, 2])
         cosines.append(value @ rows[:, 2] / norm)
     assert np.median(cosines) > 0.99 and np.quantile(cosines, 0.25) > 0.95
-
-
-def test_dynamical_score_prefers_the_truth_to_its_twin(steel):
-    from pyxem_nas.dynamical import correlate_dynamically, get_potential
-    from pyxem_nas.orientation import multiply_quaternions
-    from pyxem_nas.refinement import REFINEMENT_SPEC
-
-    rng = np.random.default_rng(6)
-    phase, n = steel["NbC"], 40
-    library = SpotLibrary(
-        [draw_dynamical_spots(phase, n, ACQUISITION, rng, precession_angle=(0.7, 0.7))]
-    )
-    draw, quaternions = library.draw(np.zeros((n, 2), int), np.zeros((n, 2, 4)), np.ones(n), rng)
-    quiet = Randomization(
-        dose=(1e6, 1e6), background=(0.02, 0.02), center_error=(0, 0), ellipticity=(0, 0),
-        overlap_share=(0, 0), intensity_jitter=(0, 0), spot_loss=(0, 0), beam_stop=(0, 0),
-        scale_error=(0, 0), gamma=(1, 1), spot_width=(0.03, 0.03), scale=(0.02, 0.02),
-        saturation=(1.5, 1.5),
-    )  # fmt: skip
-    polar = simulate_descriptors(
-        get_reflections([phase]), np.array([[0, -1]] * n), quaternions, quiet.draw(n, rng),
-        REFINEMENT_SPEC, rng, wavelength=ACQUISITION.wavelength, dynamical=draw,
-    )  # fmt: skip
-    truth = quaternions[:, 0]
-    twin = multiply_quaternions(truth, np.array([0.0, 0, 0, 1.0]))
-    candidates = np.stack([truth, twin, 0 * truth], axis=1)
-    scores = correlate_dynamically(
-        polar, candidates, get_potential(phase, ACQUISITION), spec=REFINEMENT_SPEC,
-        precession_angle=0.7,
-    )  # fmt: skip
-    assert (scores[:, 2] == 0).all() and scores[:, :2].max() <= 1
-    assert (scores[:, 0] > scores[:, 1]).mean() > 0.8

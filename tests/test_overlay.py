@@ -97,10 +97,11 @@ def test_spots_lie_on_the_bright_pixels_in_every_frame(scan, bundle, flip, scan_
         overlay.move_to(*position)
         image = images[position[::-1]]
         strong = overlay.spots.intensities > 0.05
+        strong &= np.hypot(*(overlay.spots.pixels - center).T) * SCALE < 1.65  # diffsims: to 1.7
         shown = Spots(overlay.spots.pixels[strong], overlay.spots.intensities[strong])
         on_spots.append(brightness(image, shown)[0])
         covered.append(brightness(image, overlay.spots)[1])
-    assert min(on_spots) > 0.85 and min(covered) > 0.9
+    assert min(on_spots) > 0.9 and min(covered) > 0.9
     turned = overlay.show(twin=True)
     assert brightness(image, turned.spots)[0] < 0.7  # the twin is another pattern
 
@@ -182,7 +183,12 @@ def test_overlay_takes_lines_single_patterns_and_left_out_positions(scan, bundle
     single = plot_overlay(s.inav[2, 1], whole[1, 2], bundle)
     assert np.allclose(single.spots.pixels, expected)
     found = plot_overlay(s, whole, bundle, center="auto", position=(2, 1))
-    assert np.allclose(found.spots.pixels, expected, atol=0.5)
+    # at the edge of the detector half a pixel decides
+    there = {tuple(k): at for k, at in zip(single.spots.hkl, expected, strict=True)}
+    again = zip(found.spots.hkl, found.spots.pixels, strict=True)
+    pairs = [(at, there[tuple(k)]) for k, at in again if tuple(k) in there]
+    assert len(pairs) > 0.8 * len(expected)
+    assert np.allclose(*zip(*pairs, strict=True), atol=0.5)
 
 
 def test_closed_overlay_no_longer_listens(scan, bundle):
@@ -192,6 +198,17 @@ def test_closed_overlay_no_longer_listens(scan, bundle):
     s._plot.close()
     s.axes_manager.indices = (1, 1)
     assert overlay._update not in s.axes_manager.events.indices_changed.connected
+
+
+def test_second_overlay_of_a_scan_replaces_the_first_and_no_other_figure(scan, bundle):
+    images, quaternions = scan
+    s = as_signal(images, scale=SCALE, center=CENTER)
+    first = plot_overlay(s, map_of(quaternions, bundle), bundle)
+    mine = plt.figure()
+    second = plot_overlay(s, map_of(quaternions, bundle), bundle)
+    assert plt.get_fignums() == [mine.number, second.figure.number]
+    assert first._update not in s.axes_manager.events.indices_changed.connected
+    assert len(second.move_to(1, 1).spots) > 5
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import matplotlib
 
 matplotlib.use("agg")
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -223,8 +224,19 @@ def test_confidence_is_the_product_of_what_is_known(scan):
 # ------------------------------------------------------------------------- search
 
 
-def test_search_figure_has_a_point_for_every_trial():
-    bundle = ModelBundle.load("steel")
+def searched(bundle):
+    """Return the bundle with reports of two made-up searches, trials best first."""
+    trials = [
+        {"trial": k, "validation_loss": 1.0 + k, "validation_accuracy": 0.8 - 0.1 * k,
+         "n_parameters": 1000 * (k + 1), "patterns_per_second": 500.0 * (k + 2)}
+        for k in range(4)
+    ]  # fmt: skip
+    reports = [{"target": target, "trials": trials} for target in ("phase", "orientation of NbC")]
+    return dataclasses.replace(bundle, search_report=reports)
+
+
+def test_search_figure_has_a_point_for_every_trial(scan):
+    bundle = searched(scan[2])
     for metric in ("accuracy", "loss"):
         figure = plot_search(bundle, metric=metric)
         assert len(figure.axes) == len(bundle.search_report)
@@ -246,4 +258,4 @@ def test_search_figure_refuses_what_was_not_searched(scan):
     with pytest.raises(ValueError, match="no architecture was searched"):
         plot_search(scan[2])
     with pytest.raises(ValueError, match='metric must be "accuracy" or "loss"'):
-        plot_search("steel", metric="speed")
+        plot_search(searched(scan[2]), metric="speed")

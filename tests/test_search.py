@@ -70,8 +70,8 @@ def test_trials_are_judged_on_another_simulator(source):
 
 def test_bundle_from_phases_without_a_search(tmp_path):
     options = {
-        "max_trials": 0, "n_samples": 512, "n_dynamical": 40, "seed": 2, "directory": tmp_path / "work",
-        "architecture": Architecture(width=16, n_blocks=1),
+        "max_trials": 0, "n_samples": 512, "n_dynamical": 40, "seed": 2,
+        "directory": tmp_path / "work", "architecture": Architecture(width=16, n_blocks=1),
     }  # fmt: skip
     lines = []
     acquisition = Acquisition(200, 0.7)

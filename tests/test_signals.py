@@ -11,7 +11,7 @@ from pyxem_nas.orientation import random_quaternions, rotate_vectors
 from pyxem_nas.simulation import get_reflections, simulate_spots
 
 ACQUISITION = Acquisition(200, 0.5)
-N = 24
+N = 60
 
 
 @pytest.fixture(scope="module")
