@@ -25,10 +25,15 @@ SETTINGS = {
         "search_phase": "NbC",
         "randomization": Randomization(precession_angle=(0.0, 1.0)),
     },
-    # one phase, the smallest example
+    # one phase, the smallest example: short training on kinematical patterns. Its phase network saw
+    # 25,600 patterns, before search_models gave phase networks more. With Bloch waves and 128,000
+    # patterns it took more of simulated scans, and refused 2.5 % of the real one
     "silver": {
+        "architecture": Architecture(width=96),
+        "phase_architecture": Architecture(width=96),
         "max_trials": 0,
-        "n_samples": 128_000,
+        "n_dynamical": 0,
+        "n_samples": 76_800,
         "seed": 0,
         "randomization": Randomization(precession_angle=(0.0, 1.2)),
     },

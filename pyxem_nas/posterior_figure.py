@@ -215,7 +215,7 @@ def _draw_inplane(part: SubFigure, posterior: Posterior) -> None:
     bins = inplane_bins(posterior)
     n = len(near)
     angles = 2 * np.pi * (np.arange(n) - bins[0]) / n
-    ax = part.add_axes((0.14, 0.2, 0.72, 0.62), projection="polar")
+    ax = part.add_axes((0.14, 0.19, 0.72, 0.6), projection="polar")
     width = 2 * np.pi / n
     blue, grey = PHASE_COLORS[0], "0.72"
     # areas, not lengths, show probabilities in a polar diagram

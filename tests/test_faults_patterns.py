@@ -70,9 +70,9 @@ def test_patterns_without_signal_are_not_indexed(method, auto, bundle):
 
 
 def test_patterns_without_signal_do_not_disturb_their_neighbours(good, bundle):
-    alone = index(good, bundle)
+    alone = index(good, bundle, min_confidence=0)
     mixed = np.concatenate([make_hopeless(), good.astype(float)])
-    together = index(mixed, bundle)
+    together = index(mixed, bundle, min_confidence=0)
     np.testing.assert_array_equal(together.rotations.data[9:], alone.rotations.data)
     np.testing.assert_array_equal(together.phase_id[9:], alone.phase_id)
     assert (alone.phase_id == 0).sum() >= 4  # else the test would compare nothing

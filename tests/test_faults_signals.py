@@ -19,7 +19,9 @@ def bundle():
 
 @pytest.fixture(scope="module")
 def scan(bundle):
-    return simulate_scan(bundle.phase_list, (4, 5), ACQUISITION, seed=4, vacuum_share=0)[0]
+    # one grain alone does not show all rings
+    options = {"seed": 4, "vacuum_share": 0, "n_grains": 20}
+    return simulate_scan(bundle.phase_list, (4, 5), ACQUISITION, **options)[0]
 
 
 def rescaled(scan, factor):
@@ -92,9 +94,10 @@ def test_scale_off_by_ten_is_warned_of(lazy, scan, bundle):
 
 def test_scale_far_too_small_is_warned_of_on_a_large_detector(scan, bundle):
     # reaching beyond the first ring does not help: the rings themselves must fit
-    signal = rescaled(scan, 0.1)
-    signal.data = np.pad(signal.data, ((0, 0), (0, 0), (400, 400), (400, 400)))
-    center = [-a.offset / a.scale + 400 for a in signal.axes_manager.signal_axes]
+    center = [-a.offset / a.scale + 400 for a in scan.axes_manager.signal_axes]
+    signal = type(scan)(np.pad(scan.data, ((0, 0), (0, 0), (400, 400), (400, 400))))
+    for axis in signal.axes_manager.signal_axes:
+        axis.scale, axis.units = 0.00246, "1/angstrom"
     with pytest.warns(UserWarning, match="0.0246 instead of 0.00246"):
         signal.index_phase_orientation(bundle, center=center, **OPTIONS)
 
@@ -121,9 +124,11 @@ def test_navigation_mask_of_another_shape_is_refused(shape, scan, bundle):
 
 
 def test_masked_positions_are_not_in_the_data(scan, bundle):
-    for mask in (np.eye(4, 5, dtype=bool), np.ones((4, 5), bool)):
-        xmap = scan.index_phase_orientation(bundle, navigation_mask=mask, **OPTIONS)
-        np.testing.assert_array_equal(xmap.is_in_data, ~mask.ravel())
+    mask = np.eye(4, 5, dtype=bool)
+    xmap = scan.index_phase_orientation(bundle, navigation_mask=mask, **OPTIONS)
+    np.testing.assert_array_equal(xmap.is_in_data, ~mask.ravel())
+    with pytest.raises(ValueError, match="leaves out every position"):
+        scan.index_phase_orientation(bundle, navigation_mask=np.ones((4, 5), bool), **OPTIONS)
 
 
 def test_maps_are_bit_identical_for_any_chunks_and_scheduler(scan, bundle):
@@ -160,7 +165,11 @@ def test_a_file_that_ends_early_is_refused_or_its_rest_not_indexed(suffix, scan,
         return
     for axis, center in zip(signal.axes_manager.signal_axes, (71.5, 71.5), strict=True):
         axis.scale, axis.units, axis.offset = 0.0246, "1/angstrom", -center * 0.0246
-    xmap = signal.index_phase_orientation(bundle, min_confidence=0, **OPTIONS)
+    try:
+        xmap = signal.index_phase_orientation(bundle, min_confidence=0, **OPTIONS)
+    except ValueError as error:
+        assert "file size" in str(error)
+        return
     assert (xmap.phase_id[:8] == 0).all()
     assert (xmap.phase_id[-6:] == -1).all()
 
