@@ -127,7 +127,7 @@ def compare_methods(bundle: ModelBundle, options: argparse.Namespace) -> str:
     scan, truth = make_scan(bundle, options.n, 1)
     other, _ = make_scan(bundle, 200, 2)
     few = np.linspace(0, options.n - 1, options.n_peer).astype(int)
-    few_truth = truth[few]
+    few_truth = truth[np.isin(np.arange(truth.size), few)]
     rates, rows = {}, []
     for name, frac_keep in PEERS.items():
         index_by_pyxem(type(scan)(other.data[:4]), bundle, frac_keep)
