@@ -3,14 +3,16 @@
     python benchmarks/accuracy.py --bundle steel --n-per-phase 70
 
 Prints a Markdown table and writes it, with all figures as JSON, to ``benchmarks/results``. The
-method "template" is the peer: pyxem's matcher on a 1 degree grid over all templates
-(``frac_keep=1``), background removed, square root of counts, frames composed right. The others go
-through ``s.index_phase_orientation``. Every method gets the same images and the same centres.
+methods "template" are the peer, with a blurred and a sharp polar grid: pyxem's matcher on a 1
+degree grid over all templates (``frac_keep=1``), background removed, square root of counts.
+The others go through ``s.index_phase_orientation``; "phase by physics" is "network + refinement"
+with the phase network taken out of the bundle. All get the same images and the same centres.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import sys
@@ -26,6 +28,7 @@ from figures import draw_figures
 from report import describe_run, write_report
 from scores import collect_answers, collect_truth, describe_few_spots, score_all
 
+from pyxem_nas import ModelBundle
 from pyxem_nas.crystal_map import NOT_INDEXED, best_rotations
 from pyxem_nas.datasets import example_phases
 from pyxem_nas.descriptors import DescriptorSpec, Detector, compute_descriptors, make_sampler
@@ -40,12 +43,16 @@ _logger = logging.getLogger("accuracy")
 #: What each method asks of ``s.index_phase_orientation``; "template" does not go through it.
 METHODS = {
     "template": None,
+    "template, sharp": None,
     "package template": {"method": "template", "refine": False},
     "network": {"method": "network", "refine": False},
     "network + refinement": {"method": "network", "refine": True},
     "hybrid": {"method": "hybrid", "refine": True},
+    "phase by physics": {"method": "network", "refine": True},
 }
 PEER_SPEC = DescriptorSpec(n_radial=80, n_azimuthal=360, radial_range=(0.15, 1.8), blur=0.02)
+#: The peer's polar grid with and without a blur: which serves it better depends on the phase.
+PEER_SPECS = {"template": PEER_SPEC, "template, sharp": dataclasses.replace(PEER_SPEC, blur=0.0)}
 
 
 @dataclass
@@ -114,15 +121,15 @@ def make_batches(options: argparse.Namespace) -> list[Batch]:
 # ------------------------------------------------------------------------- methods
 
 
-def match_by_templates(batch: Batch) -> Answers:
+def match_by_templates(batch: Batch, spec: DescriptorSpec = PEER_SPEC) -> Answers:
     """Index by pyxem's matcher: a full search of all phases, best scalar product first."""
     detector = Detector((144, 144), (batch.camera.scale,) * 2, mask=batch.mask)
-    sampler = make_sampler(detector, PEER_SPEC)
+    sampler = make_sampler(detector, spec)
     phase_list = example_phases("steel")
     libraries = [get_template_library(phase_list[name], batch.acquisition) for name in PHASES]
     start = time.perf_counter()
     (polar,) = compute_descriptors(batch.images, batch.centers, sampler)
-    matches = [match_templates(polar, PEER_SPEC.radii, library) for library in libraries]
+    matches = [match_templates(polar, spec.radii, library) for library in libraries]
     seconds = time.perf_counter() - start
     quaternions = np.stack([q[:, 0] for q, _ in matches])
     scores = np.stack([s[:, 0] for _, s in matches])
@@ -151,7 +158,7 @@ def make_signal(batch: Batch) -> ElectronDiffraction2D:
     return signal
 
 
-def index_by_package(batch: Batch, bundle: str, names: list[str], arguments: dict) -> dict:
+def index_by_package(batch: Batch, bundle: ModelBundle, names: list[str], arguments: dict) -> dict:
     """Index a batch by the package, rejection off; the only place that calls the signal method.
 
     Returns
@@ -171,7 +178,7 @@ def index_by_package(batch: Batch, bundle: str, names: list[str], arguments: dic
     return columns
 
 
-def match_by_package(batch: Batch, bundle: str, arguments: dict) -> Answers:
+def match_by_package(batch: Batch, bundle: ModelBundle, arguments: dict) -> Answers:
     """Index with all phases for the phase, and with each pattern's phase for the orientation."""
     start = time.perf_counter()
     every = index_by_package(batch, bundle, list(PHASES), arguments)
@@ -198,13 +205,17 @@ def match_by_package(batch: Batch, bundle: str, arguments: dict) -> Answers:
     )
 
 
-def run_method(name: str, batches: list[Batch], bundle: str) -> list[Answers]:
+def run_method(name: str, batches: list[Batch], bundle: ModelBundle) -> list[Answers]:
     """Return the answers to every batch, after a warm-up that is not timed."""
     few = batches[0].take(np.arange(0, len(batches[0].phase), 7)[:4])
+    chosen = bundle
+    if name == "phase by physics":
+        models = {key: m for key, m in bundle.models.items() if key != "phase"}
+        chosen = dataclasses.replace(bundle, models=models, pattern_spec=None)
     index = (
-        match_by_templates
+        (lambda batch: match_by_templates(batch, PEER_SPECS[name]))
         if METHODS[name] is None
-        else lambda batch: match_by_package(batch, bundle, METHODS[name])
+        else lambda batch: match_by_package(batch, chosen, METHODS[name])
     )
     index(few)
     answers = []
@@ -248,7 +259,8 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--bundle", default="steel", help="name or path of a bundle")
     parser.add_argument("--n-per-phase", type=int, default=70, help="patterns a phase and camera")
     parser.add_argument("--cameras", nargs="+", help="names from cameras.py; default: all")
-    default = ["template", "network", "network + refinement", "hybrid"]
+    default = ["template", "template, sharp", "network", "network + refinement", "hybrid"]
+    default += ["phase by physics"]
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=default)
     parser.add_argument("--set", choices=list(SETS), default="patterns", help="which Bloch waves")
     parser.add_argument("--data", type=Path, help="folder of the Bloch-wave files")
@@ -264,8 +276,6 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse_options(arguments)
     logging.basicConfig(format="%(message)s")
     _logger.setLevel(logging.INFO)
-    if any(METHODS[name] for name in options.methods):
-        import pyxem_nas  # noqa: F401 - attaches the method to signals
     try:
         batches = make_batches(options)
     except (FileNotFoundError, ValueError) as error:
@@ -274,9 +284,10 @@ def main(arguments: list[str] | None = None) -> None:
     few = truth["too_few_spots"][truth["phase"] == PHASES.index("ferrite")].mean()
     n = len(truth["phase"])
     _logger.info("%d images; of ferrite's, %.1f %% show too few spots", n, 100 * few)
+    bundle = ModelBundle.load(options.bundle)
     found, seconds = {}, {}
     for name in options.methods:
-        answers = run_method(name, batches, options.bundle)
+        answers = run_method(name, batches, bundle)
         found[name] = collect_answers(answers, truth)
         seconds[name] = sum(a.seconds for a in answers)
     scores, few_spots = score_all(truth, found, seconds), describe_few_spots(truth, found)

@@ -97,7 +97,8 @@ def index_by_pyxem(
     signal: ElectronDiffraction2D, bundle: ModelBundle, frac_keep: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return phases and quaternions by pyxem's integration and matcher, frames composed right."""
-    signal.calibration.scale = SCALE
+    signal.calibration.scale, signal.calibration.units = SCALE, "$A^{-1}$"
+    signal.calibration.center = None  # the middle
     polar = signal.get_azimuthal_integral2d(
         npt=PEER_SPEC.n_radial, npt_azim=PEER_SPEC.n_azimuthal,
         radial_range=PEER_SPEC.radial_range, show_progressbar=False,
@@ -105,8 +106,8 @@ def index_by_pyxem(
     polar = np.asarray(polar.data, np.float32).reshape(-1, *PEER_SPEC.shape)
     polar = np.sqrt(np.clip(polar, 0, None))
     polar = np.clip(polar - np.median(polar, axis=2, keepdims=True), 0, None)
-    # its azimuths start at -180 degrees and run with the rows, downwards; ours run upwards from 0
-    polar = np.roll(polar[..., ::-1], PEER_SPEC.n_azimuthal // 2, axis=2)
+    # its azimuths start at -180 degrees, ours at 0
+    polar = np.roll(polar, PEER_SPEC.n_azimuthal // 2, axis=2)
     found = [
         match_templates(
             polar, PEER_SPEC.radii, get_template_library(phase, bundle.acquisition),
@@ -319,9 +320,9 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", default="steel", help="name or path of a bundle")
     parser.add_argument("--n", type=int, default=4096, help="patterns of most measurements")
-    parser.add_argument("--n-peer", type=int, default=48, help="patterns that pyxem gets")
+    parser.add_argument("--n-peer", type=int, default=240, help="patterns that pyxem gets")
     parser.add_argument("--repeat", type=int, default=3, help="the best of so many counts")
-    parser.add_argument("--repeat-peer", type=int, default=2)
+    parser.add_argument("--repeat-peer", type=int, default=1)
     parser.add_argument("--phases", nargs="+", default=["NbC", "cementite"], help="one by one")
     sizes = [1000, 10_000, 50_000, 200_000]
     parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="of long scans")

@@ -21,14 +21,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pyxem_nas.bundle import Judge, ModelBundle, Thresholds, dump_keras, load_keras, number_phases
+from pyxem_nas.bundle import ModelBundle, Thresholds, dump_keras, load_keras, number_phases
 from pyxem_nas.camera import Randomization
-from pyxem_nas.candidates import judge_candidates, rank_candidates, select_candidates
+from pyxem_nas.candidates import select_candidates
 from pyxem_nas.descriptors import DescriptorSpec, PatternSpec
 from pyxem_nas.dynamical import DynamicalSpots, SpotLibrary, draw_dynamical_spots
-from pyxem_nas.evaluation import disorientation_angles
 from pyxem_nas.file_writing import replacing
 from pyxem_nas.foreign import make_foreign_phases, make_foreign_reflections
+from pyxem_nas.judge_fit import (
+    FittedJudges,
+    KnownPatterns,
+    fit_judges,
+    fit_temperature,
+    threshold_for_precision,
+)
 from pyxem_nas.networks import (
     Architecture,
     PatternArchitecture,
@@ -37,7 +43,7 @@ from pyxem_nas.networks import (
 )
 from pyxem_nas.orientation import laue_proper_group, make_cells
 from pyxem_nas.phase_calibration import calibrate_phase_judge
-from pyxem_nas.refinement import get_refinement_spec, refine_candidates
+from pyxem_nas.refinement import get_refinement_spec
 from pyxem_nas.search import (
     SearchReport,
     SearchSettings,
@@ -63,7 +69,6 @@ _N_FOREIGN = 150  # made-up crystals that stand for "none of these"
 _N_FOREIGN_PHASES = 24  # of them with atoms, for dynamical patterns
 _N_VALIDATION = 3000
 _LEAST_PHASE_SAMPLES = 150_000  # with 51,200 silver's phase network refused half of a real scan
-_TEMPLATE_PRECISION = 0.98
 _TRUE_PATTERNS_KEPT = 0.98
 _PACKAGES = ("pyxem-nas", "keras", "tensorflow", "autokeras", "diffsims", "orix", "numpy")
 
@@ -473,19 +478,15 @@ def calibrate(
         Calibrated.
     figures
         What was reached on the held-out simulations, for the provenance.
-
-    References
-    ----------
-    McFadden, D. (1974), conditional logit; Guo, C. et al. (2017), arXiv:1706.04599, temperature.
     """
     simulator = _held_out_simulator(bundle, source, seed, n_dynamical)
     judges, figures, confidences, unsure = {}, {}, [], []
     for k, phase in enumerate(bundle.phases):
-        fitted, figure, probability, right = _calibrate_phase(bundle, simulator, k, seed, n)
-        judges[k] = fitted
-        figures[phase.name] = figure
-        unsure.append(_threshold_for_precision(probability, right))
-        confidences.append(probability)
+        fitted = _calibrate_phase(bundle, simulator, k, seed, n)
+        judges[k] = fitted.judges
+        figures[phase.name] = fitted.figures
+        unsure.append(threshold_for_precision(fitted.probability, fitted.right))
+        confidences.append(fitted.probability)
     temperature, accuracy, phase_confidence = _calibrate_phase_network(bundle, simulator, seed, n)
     figures["phase_accuracy"] = accuracy
     known = np.concatenate(phase_confidence)
@@ -523,10 +524,8 @@ def _held_out_simulator(bundle, source, seed, n_dynamical) -> DescriptorSource:
     )
 
 
-def _calibrate_phase(bundle, simulator, k, seed, n):
-    """Return the judges of a phase, its figures, and probability and truth of its answers."""
-    phase = bundle.phases[k]
-    angle = simulator.randomization.precession_angle[0]
+def _calibrate_phase(bundle, simulator, k, seed, n) -> FittedJudges:
+    """Fit the judges of a phase to simulations."""
     specs = (bundle.spec, get_refinement_spec(bundle.spec))
     stacks = [
         dataclasses.replace(simulator, spec=spec).simulate(
@@ -535,109 +534,30 @@ def _calibrate_phase(bundle, simulator, k, seed, n):
         for spec in specs  # the same seed: the same patterns, described twice
     ]
     descriptors, _, truth = stacks[0]
-    polar = stacks[1][0]
-    model = load_keras(bundle.models[f"orientation_{k}"])
-    logits = model.predict(descriptors, batch_size=256, verbose=0)
-    highest = logits.max(axis=1, keepdims=True)
-    norms = (highest + np.log(np.exp(logits - highest).sum(axis=1, keepdims=True)))[:, 0]
-    candidates, log_posterior = select_candidates(logits, norms, bundle.cells[k])
-    group = laue_proper_group(phase)
-    symmetry = np.ascontiguousarray(group.data.reshape(-1, 4))
-    fitted, figure = {}, {}
-    for kind, refine in (("fast", False), ("refined", True), ("template", True)):
-        # without refinement candidates are scored on the networks' own descriptor
-        quaternions, correlation = refine_candidates(
-            polar if refine else descriptors,
-            candidates,
-            simulator.reflections,
-            k,
-            spec=specs[1] if refine else specs[0],
-            wavelength=simulator.acquisition.wavelength,
-            precession_angle=angle,
-            refine=refine,
-        )
-        right = _candidates_right(quaternions, truth, group)
-        posterior = np.zeros_like(log_posterior) if kind == "template" else log_posterior
-        judge = fit_judge(quaternions, posterior, correlation, right)
-        probability = judge_candidates(quaternions, posterior, correlation, judge)
-        answers = rank_candidates(quaternions, probability, correlation, symmetry)
-        angles = disorientation_angles(answers["quaternions"][:, 0], truth, group)
-        fitted[kind] = judge
-        figure[kind] = {
-            "within_5_deg": float((angles < 5).mean()),
-            "within_2_deg": float((angles < 2).mean()),
-            "median_deg": float(np.median(angles)),
-            "truth_among_candidates": float(right.any(axis=1).mean()),
-        }
-        if kind == "refined":
-            outcome = answers["probability"][:, 0], angles < 5
-    return fitted, figure, *outcome
-
-
-def _candidates_right(quaternions, truth, group) -> np.ndarray:
-    """Return which candidates (n, k) are within 5 degrees of the truth (n, 4)."""
-    columns = [
-        disorientation_angles(quaternions[:, j], truth, group) < 5
-        for j in range(quaternions.shape[1])
-    ]
-    return np.stack(columns, axis=1) & quaternions.any(axis=-1)
-
-
-def fit_judge(
-    quaternions: np.ndarray, log_posterior: np.ndarray, correlation: np.ndarray, right: np.ndarray
-) -> Judge:
-    """Return the judge of greatest likelihood; arrays of shape (n, k), `right` boolean.
-
-    A weak prior (variance 1000) keeps the weights finite where the data are separable.
-    """
-    from scipy.optimize import minimize
-
-    valid = np.any(quaternions != 0, axis=-1)
-    none_right = ~right.any(axis=1)
-
-    def loss(weights: np.ndarray) -> float:
-        utility = weights[0] * log_posterior + weights[1] * correlation
-        utility = np.where(valid, utility, -1e9)
-        utility = np.column_stack([utility, np.full(len(utility), weights[2])])
-        total = np.logaddexp.reduce(utility, axis=1)
-        hit = np.logaddexp.reduce(
-            np.where(np.column_stack([right, none_right]), utility, -1e9), axis=1
-        )
-        return float(np.mean(total - hit) + np.square(weights).sum() / (2e3 * len(utility)))
-
-    best = minimize(loss, [0.5, 10.0, 0.0], method="Nelder-Mead", options={"maxiter": 600})
-    return Judge(*(float(w) for w in best.x))
-
-
-def _threshold_for_precision(probability: np.ndarray, right: np.ndarray) -> float:
-    """Return the lowest probability above which the stated share of answers is right."""
-    order = np.argsort(-probability)
-    precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    enough = np.flatnonzero(precision >= _TEMPLATE_PRECISION)
-    return float(probability[order][enough[-1]]) if len(enough) else 1.0
+    logits = load_keras(bundle.models[f"orientation_{k}"]).predict(
+        descriptors, batch_size=256, verbose=0
+    )
+    found = select_candidates(logits, None, bundle.cells[k])
+    return fit_judges(
+        KnownPatterns(descriptors, stacks[1][0], truth, *found),
+        simulator.reflections,
+        k,
+        laue_proper_group(bundle.phases[k]),
+        spec=bundle.spec,
+        wavelength=simulator.acquisition.wavelength,
+        precession_angle=simulator.randomization.precession_angle[0],
+    )
 
 
 def _calibrate_phase_network(bundle, simulator, seed, n):
     """Return temperature, accuracy per class and the confidence of true patterns' right class."""
-    from scipy.optimize import minimize_scalar
-
     simulator = dataclasses.replace(simulator, spec=bundle.pattern_spec or bundle.spec)
     descriptors, classes, _ = simulator.simulate(
         n * (simulator.n_known + 1), np.random.default_rng((seed, 601))
     )
     model = load_keras(bundle.models["phase"])
-    logits = model.predict(descriptors, batch_size=256, verbose=0).astype(np.float64)
-
-    def log_probability(temperature: float) -> np.ndarray:
-        scaled = logits / temperature
-        return scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
-
-    rows = np.arange(len(classes))
-    fit = minimize_scalar(
-        lambda log_t: -log_probability(np.exp(log_t))[rows, classes].mean(), bounds=(-2, 2)
-    )
-    temperature = float(np.exp(fit.x))
-    probability = np.exp(log_probability(temperature))
+    logits = model.predict(descriptors, batch_size=256, verbose=0)
+    temperature, probability = fit_temperature(logits, classes)
     answer = probability.argmax(axis=1)
     names = [*bundle.phase_names, "none of these"]
     accuracy = {

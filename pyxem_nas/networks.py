@@ -92,8 +92,9 @@ def circular_convolution_class() -> type:
     class CircularConv1D(keras.layers.Layer):
         """Convolution along a closed axis: a shift of the input shifts the output.
 
-        Neighbours are gathered to channels and joined by one matrix product, which runs faster on a
-        CPU than a dilated convolution and needs no border.
+        A matrix product and shifts, which run faster on a CPU than a dilated convolution and need
+        no border. Without strides the product comes first and its parts are shifted and added; with
+        strides neighbours are gathered to channels first.
 
         Input (batch, positions, channels), output (batch, positions / strides, filters).
         """
@@ -111,12 +112,16 @@ def circular_convolution_class() -> type:
             super().build(input_shape)
 
         def call(self, inputs):
-            first = (self.kernel_size - 1) // 2
-            shifts = [(first - k) * self.dilation for k in range(self.kernel_size)]
-            taps = [keras.ops.roll(inputs, s, axis=1) if s else inputs for s in shifts]
-            if self.strides > 1:
-                taps = [tap[:, :: self.strides] for tap in taps]
-            return self.dense(keras.ops.concatenate(taps, axis=-1) if len(taps) > 1 else taps[0])
+            ops, n = keras.ops, self.kernel_size
+            shifts = [((n - 1) // 2 - k) * self.dilation for k in range(n)]
+            if n == 1 or self.strides > 1:
+                taps = [ops.roll(inputs, s, axis=1)[:, :: self.strides] for s in shifts]
+                return self.dense(ops.concatenate(taps, axis=-1))
+            kernel = ops.reshape(self.dense.kernel, (n, -1, self.filters))
+            kernel = ops.reshape(ops.transpose(kernel, (1, 0, 2)), (-1, n * self.filters))
+            parts = ops.split(ops.matmul(inputs, kernel), n, axis=-1)
+            shifted = [ops.roll(p, s, axis=1) for p, s in zip(parts, shifts, strict=True)]
+            return sum(shifted[1:], shifted[0]) + self.dense.bias
 
         def compute_output_shape(self, input_shape):
             return (input_shape[0], -(-input_shape[1] // self.strides), self.filters)

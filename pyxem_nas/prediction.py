@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 Branch = str | Callable[..., tuple[np.ndarray, np.ndarray]]
 
-_BATCH = 64  # XLA compiles for one shape: rows are cut and padded to it; small: little padding
+_BATCH = 128  # XLA compiles for one shape: rows are cut and padded to it; small: little padding
 _PROPERTIES = (
     "phase_id", "phase_probability", "orientation_probability", "correlation", "reliability",
     "twin_reliability", "phase_reliability", "indexed_by",

@@ -10,23 +10,24 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
-from pyxem_nas.bundle import Judge, ModelBundle, Thresholds
-from pyxem_nas.bundle_training import fit_judge
-from pyxem_nas.candidates import judge_candidates, rank_candidates, select_candidates
-from pyxem_nas.evaluation import disorientation_angles
+from pyxem_nas.bundle import ModelBundle, Thresholds
+from pyxem_nas.judge_fit import (
+    FittedJudges,
+    KnownPatterns,
+    fit_judges,
+    fit_temperature,
+    threshold_for_precision,
+)
 from pyxem_nas.measured import MeasuredPatterns
 from pyxem_nas.orientation import laue_proper_group
 from pyxem_nas.prediction import Predictor
-from pyxem_nas.refinement import get_refinement_spec, refine_candidates
+from pyxem_nas.refinement import get_refinement_spec
 from pyxem_nas.simulation import Acquisition
 from pyxem_nas.training import DescriptorSource
 
 __all__ = ["recalibrate"]
 
-_BLOCK = 256
-_PRECISION = 0.98  # of answers above the threshold of template matching
 _KEPT = 0.98  # of true patterns, above the threshold of confidence
 
 
@@ -70,15 +71,15 @@ def recalibrate(
         if not bundle.has_orientation_network(k):
             continue
         stacks = _gather(k, bundle, validation, sources, acquisition, seed, n)
-        judges[k], probability, right, n_measured = _fit_phase(
-            predictor, k, stacks, acquisition, int((validation.phase_id == k).sum())
-        )
-        unsure.append(_lowest_precise(probability, right))
-        confidences.append(probability)
+        fitted = _fit_phase(predictor, k, stacks, acquisition)
+        n_measured = int((validation.phase_id == k).sum())
+        judges[k] = fitted.judges
+        unsure.append(threshold_for_precision(fitted.probability, fitted.right))
+        confidences.append(fitted.probability)
         if n_measured:
             figures[phase.name] = {
                 "validation_patterns": n_measured,
-                "within_5_deg": float(right[:n_measured].mean()),
+                "within_5_deg": float(fitted.right[:n_measured].mean()),
             }
     changes: dict[str, Any] = {"judges": {**bundle.judges, **judges}}
     least = np.quantile(np.concatenate(confidences), 1 - _KEPT) if confidences else 0.0
@@ -119,43 +120,20 @@ def _gather(k, bundle, validation, sources, acquisition, seed, n) -> tuple[np.nd
 
 
 def _fit_phase(
-    predictor: Predictor,
-    k: int,
-    stacks: tuple[np.ndarray, ...],
-    acquisition: Acquisition,
-    n_measured: int,
-) -> tuple[dict[str, Judge], np.ndarray, np.ndarray, int]:
-    """Return judges, and probability and truth of the refined answers."""
+    predictor: Predictor, k: int, stacks: tuple[np.ndarray, ...], acquisition: Acquisition
+) -> FittedJudges:
+    """Fit the judges of a phase to descriptors, polar patterns and orientations."""
     descriptors, polar, truth = stacks
-    parts = []
-    for start in range(0, len(descriptors), _BLOCK):  # logits are large
-        logits, norms = predictor.run(f"orientation_{k}", descriptors[start : start + _BLOCK])
-        parts.append(select_candidates(logits, norms, predictor.bundle.cells[k]))
-    candidates, log_posterior = (np.concatenate(column) for column in zip(*parts, strict=True))
-    group = laue_proper_group(predictor.bundle.phases[k])
-    judges = {}
-    for kind in ("fast", "template", "refined"):
-        quaternions, correlation = refine_candidates(
-            polar,
-            candidates,
-            predictor.reflections,
-            k,
-            spec=get_refinement_spec(predictor.bundle.spec),
-            wavelength=acquisition.wavelength,
-            precession_angle=acquisition.precession_angle,
-            refine=kind != "fast",
-        )
-        near = [
-            disorientation_angles(quaternions[:, j], truth, group) < 5
-            for j in range(quaternions.shape[1])
-        ]
-        right = np.stack(near, axis=1) & quaternions.any(axis=-1)
-        posterior = np.zeros_like(log_posterior) if kind == "template" else log_posterior
-        judges[kind] = fit_judge(quaternions, posterior, correlation, right)
-    probability = judge_candidates(quaternions, posterior, correlation, judges["refined"])
-    answers = rank_candidates(quaternions, probability, correlation, predictor.symmetry[k])
-    angles = disorientation_angles(answers["quaternions"][:, 0], truth, group)
-    return judges, answers["probability"][:, 0], angles < 5, n_measured
+    bundle = predictor.bundle
+    return fit_judges(
+        KnownPatterns(descriptors, polar, truth, *predictor.find_candidates(k, descriptors)),
+        predictor.reflections,
+        k,
+        laue_proper_group(bundle.phases[k]),
+        spec=bundle.spec,
+        wavelength=acquisition.wavelength,
+        precession_angle=acquisition.precession_angle,
+    )
 
 
 def _fit_temperature(predictor, validation, sources, seed, n) -> tuple[float, np.ndarray]:
@@ -171,25 +149,7 @@ def _fit_temperature(predictor, validation, sources, seed, n) -> tuple[float, np
         inputs.append(described)
         classes.append(known)
     label = np.concatenate(classes)
-    logits = predictor.run("phase", np.concatenate(inputs))[0].astype(np.float64)
-
-    def log_probability(temperature: float) -> np.ndarray:
-        scaled = logits / temperature
-        return scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
-
-    rows = np.arange(len(label))
-    fit = minimize_scalar(
-        lambda log_t: -log_probability(np.exp(log_t))[rows, label].mean(), bounds=(-2, 2)
-    )
-    temperature = float(np.exp(fit.x))
-    probability = np.exp(log_probability(temperature))
+    logits, _ = predictor.run("phase", np.concatenate(inputs))
+    temperature, probability = fit_temperature(logits, label)
     right = (probability.argmax(axis=1) == label) & (label < len(bundle.phases))
     return temperature, probability.max(axis=1)[right]
-
-
-def _lowest_precise(probability: np.ndarray, right: np.ndarray) -> float:
-    """Return the lowest probability above which 98 % of the answers are right."""
-    order = np.argsort(-probability)
-    precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    enough = np.flatnonzero(precision >= _PRECISION)
-    return float(probability[order][enough[-1]]) if len(enough) else 1.0

@@ -45,7 +45,7 @@ class RefinementSettings:
     rod_width: float = 0.01
     initial_step: float = 1.2
     final_step: float = 0.05
-    intensity_exponent: float = 0.4
+    intensity_exponent: float = 0.2
 
 
 def refine_candidates(

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from pyxem_nas.bundle_training import fit_judge
 from pyxem_nas.candidates import judge_candidates
 from pyxem_nas.foreign import make_foreign_reflections
+from pyxem_nas.judge_fit import fit_judge
 from pyxem_nas.networks import Architecture, build_orientation_network, build_phase_network
 from pyxem_nas.orientation import make_cells, random_quaternions
 from pyxem_nas.simulation import Acquisition, get_reflections
