@@ -93,12 +93,18 @@ def score(phase: np.ndarray, quaternions: np.ndarray, truth: CrystalMap) -> tupl
 # ------------------------------------------------------------------------- the peer
 
 
+def take(scan: ElectronDiffraction2D, rows: np.ndarray) -> ElectronDiffraction2D:
+    """Return some patterns of a scan as a signal of the same calibration."""
+    signal = type(scan)(scan.data[rows])
+    signal.calibration.scale, signal.calibration.units = SCALE, "$A^{-1}$"
+    signal.calibration.center = scan.calibration.center
+    return signal
+
+
 def index_by_pyxem(
     signal: ElectronDiffraction2D, bundle: ModelBundle, frac_keep: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return phases and quaternions by pyxem's integration and matcher, frames composed right."""
-    signal.calibration.scale, signal.calibration.units = SCALE, "$A^{-1}$"
-    signal.calibration.center = None  # the middle
     polar = signal.get_azimuthal_integral2d(
         npt=PEER_SPEC.n_radial, npt_azim=PEER_SPEC.n_azimuthal,
         radial_range=PEER_SPEC.radial_range, show_progressbar=False,
@@ -131,8 +137,8 @@ def compare_methods(bundle: ModelBundle, options: argparse.Namespace) -> str:
     few_truth = truth[np.isin(np.arange(truth.size), few)]
     rates, rows = {}, []
     for name, frac_keep in PEERS.items():
-        index_by_pyxem(type(scan)(other.data[:4]), bundle, frac_keep)
-        signal = type(scan)(scan.data[few])
+        index_by_pyxem(take(other, np.arange(4)), bundle, frac_keep)
+        signal = take(scan, few)
         seconds, (phase, quaternions) = time_best(
             lambda s=signal, f=frac_keep: index_by_pyxem(s, bundle, f), options.repeat_peer
         )
