@@ -5,7 +5,12 @@ from conftest import draw_with_diffsims
 from pyxem_nas.descriptors import Detector, compute_descriptors, make_sampler
 from pyxem_nas.evaluation import disorientation_angles
 from pyxem_nas.orientation import laue_proper_group, multiply_quaternions, random_quaternions
-from pyxem_nas.refinement import REFINEMENT_SPEC, mark_unseen, refine_candidates
+from pyxem_nas.refinement import (
+    REFINEMENT_SPEC,
+    RefinementSettings,
+    mark_unseen,
+    refine_candidates,
+)
 from pyxem_nas.simulation import get_reflections
 
 CENTER = (70.3, 72.9)
@@ -110,9 +115,10 @@ def test_score_is_that_of_the_documentation(steel):
     _, score = refine_candidates(
         polar, truth[:, None], reflections, 0,
         wavelength=0.02508, precession_angle=0.5, refine=False,
+        settings=RefinementSettings(rod_width=0.012, intensity_exponent=0.3),
     )  # fmt: skip
     expected = [
-        score_by_numpy(p, q, reflections, 0.02508, 0.5, 0.01, 0.4)
+        score_by_numpy(p, q, reflections, 0.02508, 0.5, 0.012, 0.3)
         for p, q in zip(polar, truth, strict=True)
     ]
     np.testing.assert_allclose(score[:, 0], expected, atol=2e-3)
