@@ -32,12 +32,12 @@ class OverlapJudge:
     ``benchmarks/overlaps.py --fit`` on simulations with and without a second crystal.
     """
 
-    correlation: float = 8.0
-    explained: float = 4.0
-    missing: float = -2.0
-    orientation: float = 1.0
-    left: float = 1.0
-    constant: float = -4.0
+    correlation: float = 0.28
+    explained: float = 0.72
+    missing: float = -0.93
+    orientation: float = 4.82
+    left: float = 0.39
+    constant: float = -3.98
 
     def get_probability(
         self, scores: np.ndarray, orientation_probability: np.ndarray, left: np.ndarray
