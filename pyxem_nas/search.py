@@ -12,7 +12,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +22,7 @@ import numpy as np
 
 from pyxem_nas.camera import Randomization
 from pyxem_nas.descriptors import PatternSpec
+from pyxem_nas.file_writing import replacing
 from pyxem_nas.networks import Architecture, PatternArchitecture
 from pyxem_nas.orientation import OrientationCells
 from pyxem_nas.training import DescriptorSource, cell_labels
@@ -245,6 +247,28 @@ def _search_data(source, settings, label, phase_id) -> tuple[np.ndarray, ...]:
     return tuple(arrays)
 
 
+@contextmanager
+def _whole_files() -> Iterator[None]:
+    """Let KerasTuner replace its project's files as a whole while the block runs.
+
+    It writes into them: a search killed at that moment left an empty file and could not resume.
+    """
+    from keras_tuner.src.engine.stateful import Stateful
+
+    write = Stateful.save
+
+    def save(self: Stateful, fname: str) -> None:
+        with replacing(Path(fname)) as temporary:
+            write(self, str(temporary))
+
+    Stateful.save = save
+    try:
+        yield
+    finally:
+        Stateful.save = write
+
+
+@_whole_files()
 def _search(target, trunk, head, data, settings, directory, report) -> SearchReport | None:
     import autokeras as ak
     import keras
@@ -325,7 +349,6 @@ def _add_seconds(project: Path, seconds: float) -> float:
     path = project / "seconds.json"
     if path.exists():
         seconds += json.loads(path.read_text())
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(seconds))
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(seconds))
     return seconds

@@ -103,3 +103,28 @@ def test_slow_networks_are_not_chosen():
     assert report(2000.0).architecture.width == 64
     with pytest.raises(ValueError, match="no trial reached 5000 patterns/s .the fastest 3000"):
         _ = report(5000.0).architecture
+
+
+def test_project_file_of_a_search_is_replaced_as_a_whole(tmp_path, monkeypatch):
+    from keras_tuner.src.engine import stateful
+
+    from pyxem_nas import search
+
+    class State(stateful.Stateful):
+        def get_state(self):
+            return {"trials": 3}
+
+    path = tmp_path / "oracle.json"
+    with search._whole_files():
+        State().save(str(path))
+    assert json.loads(path.read_text()) == {"trials": 3}
+
+    def die_while_writing(name, _):
+        with open(name, "w") as file:
+            file.write('{"tri')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stateful.utils, "save_json", die_while_writing)
+    with pytest.raises(KeyboardInterrupt), search._whole_files():
+        State().save(str(path))
+    assert json.loads(path.read_text()) == {"trials": 3}
