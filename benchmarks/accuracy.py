@@ -49,6 +49,8 @@ METHODS = {
     "network + refinement": {"method": "network", "refine": True},
     "hybrid": {"method": "hybrid", "refine": True},
     "phase by physics": {"method": "network", "refine": True},
+    "network, float32": {"method": "network", "refine": False, "precision": "float32"},
+    "refinement, float32": {"method": "network", "refine": True, "precision": "float32"},
 }
 PEER_SPEC = DescriptorSpec(n_radial=80, n_azimuthal=360, radial_range=(0.15, 1.8), blur=0.02)
 #: The peer's polar grid with and without a blur: which serves it better depends on the phase.
@@ -265,6 +267,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--set", choices=list(SETS), default="patterns", help="which Bloch waves")
     parser.add_argument("--data", type=Path, help="folder of the Bloch-wave files")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--name", help="of the files written; default: of the set")
     parser.add_argument("--use-mask", action="store_true", help="tell the methods the beam stop")
     output = Path(__file__).parent / "results"
     parser.add_argument("--output", type=Path, default=output, help="folder for the results")
@@ -297,6 +300,7 @@ def main(arguments: list[str] | None = None) -> None:
     cameras = [asdict(camera) for camera in get_cameras(options.cameras)]
     results = {"run": run, "cameras": cameras, "scores": scores, "few_spots": few_spots}
     stem = "accuracy" if options.set == "patterns" else f"accuracy_{options.set}"
+    stem = options.name or stem
     save_results(options.output, stem, report, results, truth, found)
 
 

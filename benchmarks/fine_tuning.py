@@ -27,7 +27,6 @@ from report import describe_run
 from scipy.spatial import cKDTree
 
 from pyxem_nas import ModelBundle, fine_tune
-from pyxem_nas.adaptation import _make_source
 from pyxem_nas.crystal_map import make_crystal_map
 from pyxem_nas.descriptors import Detector, compute_descriptors, make_sampler
 from pyxem_nas.evaluation import disorientation_angles, paired_interval
@@ -35,6 +34,7 @@ from pyxem_nas.grains import find_medoids
 from pyxem_nas.orientation import laue_proper_group, multiply_quaternions
 from pyxem_nas.prediction import IndexingPlan, get_predictor, get_specs, resolve_branches
 from pyxem_nas.simulation import Acquisition
+from pyxem_nas.training import make_source
 
 _logger = logging.getLogger("fine_tuning")
 
@@ -177,7 +177,7 @@ def judge(bundle: ModelBundle, test: dict, method: str) -> dict[str, np.ndarray]
 
 def simulate_own_test(bundle: ModelBundle, options: argparse.Namespace) -> dict[int, tuple]:
     """Return the bundle's own simulations: per phase descriptors, orientations and region."""
-    source = _make_source(bundle, 0)
+    source = make_source(bundle, 0)
     tests = {}
     for k, cells in bundle.cells.items():
         rng = np.random.default_rng([options.seed, 3, k])

@@ -11,7 +11,15 @@ import dataclasses
 import json
 from pathlib import Path
 
-from pyxem_nas import Acquisition, Architecture, Randomization, example_phases, search_models
+from pyxem_nas import (
+    Acquisition,
+    Architecture,
+    ModelBundle,
+    Randomization,
+    example_phases,
+    search_models,
+)
+from pyxem_nas.runtime import ship_copies
 
 SETTINGS = {
     # one bundle for precession from 0 to 1 degree. The architectures come from a search of 6 trials
@@ -46,9 +54,15 @@ def main() -> None:
     parser.add_argument("name", choices=SETTINGS)
     parser.add_argument("--directory", type=Path, default=None, help="working directory")
     parser.add_argument("--output", type=Path, default=None)
+    parser.add_argument(
+        "--copies", action="store_true", help="only the copies of eight bits of the bundle shipped"
+    )
     arguments = parser.parse_args()
     bundles = Path(__file__).parents[1] / "pyxem_nas" / "bundles"
     bundles.mkdir(exist_ok=True)
+    if arguments.copies:
+        ship_copies(ModelBundle.load(arguments.name))
+        return
     settings = dict(SETTINGS[arguments.name])
     bundle = search_models(
         example_phases(arguments.name),
@@ -62,6 +76,8 @@ def main() -> None:
     if report.exists():  # of the search that found the architecture
         bundle = dataclasses.replace(bundle, search_report=json.loads(report.read_text()))
     bundle.save(arguments.output or bundles / f"{arguments.name}.nas", overwrite=True)
+    if arguments.output is None:
+        ship_copies(bundle)
     print(bundle)
 
 

@@ -22,10 +22,8 @@ import numpy as np
 
 from pyxem_nas.bundle import ModelBundle, dump_keras, load_keras
 from pyxem_nas.calibration import get_centers, get_scale
-from pyxem_nas.camera import Randomization
 from pyxem_nas.camera_fit import FittedCamera, fit_camera
 from pyxem_nas.evaluation import disorientation_angles
-from pyxem_nas.foreign import make_foreign_reflections
 from pyxem_nas.grains import balance_grains, segment_grains, split_grains
 from pyxem_nas.measured import (
     MapFrame,
@@ -42,7 +40,7 @@ from pyxem_nas.prediction import get_specs
 from pyxem_nas.recalibration import recalibrate
 from pyxem_nas.signals import _check_acquisition, _get_bundle, _get_sampler
 from pyxem_nas.simulation import Acquisition, get_reflections
-from pyxem_nas.training import DescriptorSource, cell_labels
+from pyxem_nas.training import DescriptorSource, cell_labels, make_source
 
 if TYPE_CHECKING:
     import keras
@@ -54,7 +52,6 @@ if TYPE_CHECKING:
 __all__ = ["fine_tune"]
 
 _logger = logging.getLogger(__name__)
-_N_FOREIGN = 150  # made-up crystals that stand for "none of these"
 _MIN_GRAIN = 3  # positions of a grain that self-training believes
 _N_VALIDATION = 300  # measured patterns of a phase that validate, at most
 _N_SIMULATED = 768  # simulations of each kind that validate
@@ -239,7 +236,7 @@ def fine_tune(
     counts = _count(bundle, training, validation)
     report(f"learning from {_say_counts(counts)}")
 
-    source = _make_source(bundle, seed)
+    source = make_source(bundle, seed)
     camera = fit_camera(
         training, source, field_of_view=scan.field_of_view,
         precession_angle=scan.acquisition.precession_angle, rng=rng,
@@ -457,21 +454,6 @@ def _say_camera(camera: FittedCamera) -> str:
 
 
 # ------------------------------------------------------------------------- training
-
-
-def _make_source(bundle: ModelBundle, seed: int) -> DescriptorSource:
-    """Return the simulator that the bundle was trained with, as far as it tells."""
-    ranges = bundle.provenance.get("settings", {}).get("randomization")
-    try:
-        randomization = Randomization.from_dict(ranges)
-    except (TypeError, AttributeError):  # none, or of a version with other fields
-        low, high = bundle.precession_range or (0.0, 1.0)
-        randomization = Randomization(precession_angle=(low, high))
-    known = get_reflections(bundle.phases)
-    reflections = make_foreign_reflections(known, _N_FOREIGN, np.random.default_rng((seed, 11)))
-    return DescriptorSource(
-        reflections, len(bundle.phases), bundle.acquisition, bundle.spec, randomization
-    )
 
 
 def _tune_networks(

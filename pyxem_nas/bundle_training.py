@@ -55,6 +55,7 @@ from pyxem_nas.search import (
 )
 from pyxem_nas.simulation import Acquisition, get_reflections
 from pyxem_nas.training import (
+    N_FOREIGN,
     DescriptorSource,
     TrainingSettings,
     train_orientation_network,
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
     from orix.crystal_map import PhaseList
 
 _logger = logging.getLogger(__name__)
-_N_FOREIGN = 150  # made-up crystals that stand for "none of these"
 _N_FOREIGN_PHASES = 24  # of them with atoms, for dynamical patterns
 _N_VALIDATION = 3000
 _LEAST_PHASE_SAMPLES = 150_000  # with 51,200 silver's phase network refused half of a real scan
@@ -334,7 +334,7 @@ def _make_source(
     rng = np.random.default_rng((seed, 11))
     known = get_reflections(phases)
     foreign = make_foreign_phases(known, _N_FOREIGN_PHASES, rng) if n_dynamical else []
-    reflections = make_foreign_reflections(get_reflections([*phases, *foreign]), _N_FOREIGN, rng)
+    reflections = make_foreign_reflections(get_reflections([*phases, *foreign]), N_FOREIGN, rng)
     library = None
     if n_dynamical:
         wanted = [n_dynamical] * len(phases) + [max(1, n_dynamical // 20)] * len(foreign)

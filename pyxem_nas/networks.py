@@ -115,12 +115,12 @@ def circular_convolution_class() -> type:
             ops, n = keras.ops, self.kernel_size
             shifts = [((n - 1) // 2 - k) * self.dilation for k in range(n)]
             if n == 1 or self.strides > 1:
-                taps = [ops.roll(inputs, s, axis=1)[:, :: self.strides] for s in shifts]
+                taps = [_turn(inputs, s)[:, :: self.strides] for s in shifts]
                 return self.dense(ops.concatenate(taps, axis=-1))
             kernel = ops.reshape(self.dense.kernel, (n, -1, self.filters))
             kernel = ops.reshape(ops.transpose(kernel, (1, 0, 2)), (-1, n * self.filters))
             parts = ops.split(ops.matmul(inputs, kernel), n, axis=-1)
-            shifted = [ops.roll(p, s, axis=1) for p, s in zip(parts, shifts, strict=True)]
+            shifted = [_turn(p, s) for p, s in zip(parts, shifts, strict=True)]
             return sum(shifted[1:], shifted[0]) + self.dense.bias
 
         def compute_output_shape(self, input_shape):
@@ -131,6 +131,14 @@ def circular_convolution_class() -> type:
             return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
     return CircularConv1D
+
+
+def _turn(x: keras.KerasTensor, shift: int) -> keras.KerasTensor:
+    """Return what `roll` gives along axis 1, in operations that every runtime has."""
+    from keras import ops
+
+    shift %= x.shape[1]
+    return ops.concatenate([x[:, -shift:], x[:, :-shift]], axis=1) if shift else x
 
 
 def build_trunk(inputs: keras.KerasTensor, architecture: Architecture) -> keras.KerasTensor:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyxem_nas.bundle import BundleError, Judge, ModelBundle, PhaseJudge, load_keras
+from pyxem_nas.bundle import BundleError, Judge, ModelBundle, PhaseJudge
 from pyxem_nas.candidates import (
     judge_candidates,
     log_posterior_at,
@@ -37,6 +37,14 @@ from pyxem_nas.orientation import laue_proper_group
 from pyxem_nas.overlaps import OverlapJudge, take_out_spots
 from pyxem_nas.phase_scores import N_SCORES, judge_phases, score_phase
 from pyxem_nas.refinement import get_refinement_spec, refine_candidates
+from pyxem_nas.runtime import (
+    BATCH,
+    Network,
+    Precision,
+    Sample,
+    choose_precision,
+    load_network,
+)
 from pyxem_nas.simulation import Acquisition, Reflections, get_reflections
 
 if TYPE_CHECKING:
@@ -44,7 +52,6 @@ if TYPE_CHECKING:
 
 Branch = str | Callable[..., tuple[np.ndarray, np.ndarray]]
 
-_BATCH = 128  # XLA compiles for one shape: rows are cut and padded to it; small: little padding
 _PROPERTIES = (
     "phase_id", "phase_probability", "orientation_probability", "correlation", "reliability",
     "twin_reliability", "phase_reliability", "indexed_by",
@@ -57,7 +64,7 @@ _SECOND = ("phase_id_2", "probability_2", "correlation_2")  # and a quaternion
 _SAME = 5.0  # degrees: nearer to the first, a second crystal is the first
 
 _lock = threading.RLock()  # TensorFlow and numba use all cores by themselves
-_predictors: dict[str, Predictor] = {}
+_predictors: dict[tuple[str, str], Predictor] = {}
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,8 @@ class IndexingPlan:
         Return the candidates of each position too, for `regularization`.
     n_overlaps
         2: look for a second crystal in what the first leaves over.
+    precision
+        Of the networks' arithmetic.
     """
 
     bundle: ModelBundle
@@ -96,6 +105,7 @@ class IndexingPlan:
     min_confidence: float | None = None
     regularize: bool = False
     n_overlaps: int = 1
+    precision: Precision = "auto"
 
     @property
     def n_candidates(self) -> int:
@@ -237,7 +247,7 @@ def index_block(patterns: np.ndarray, centers: np.ndarray, plan: IndexingPlan) -
         Array of shape (n, plan.n_columns), float64. Row i depends on pattern i alone.
     """
     with _lock:
-        predictor = get_predictor(plan.bundle)
+        predictor = get_predictor(plan.bundle, plan.precision)
         if plan.needs_polar:
             descriptors, polar, *cartesian = compute_descriptors(patterns, centers, plan.sampler)
         else:
@@ -247,14 +257,15 @@ def index_block(patterns: np.ndarray, centers: np.ndarray, plan: IndexingPlan) -
         return predictor.index(descriptors, polar, plan, *cartesian)
 
 
-def get_predictor(bundle: ModelBundle) -> Predictor:
-    """Return the loaded networks and reflections of a bundle, one per process."""
+def get_predictor(bundle: ModelBundle, precision: Precision = "auto") -> Predictor:
+    """Return the loaded networks and reflections of a bundle, one per process and precision."""
+    key = bundle.hash, choose_precision(precision)
     with _lock:
-        predictor = _predictors.get(bundle.hash)
+        predictor = _predictors.get(key)
         if predictor is None:
             if len(_predictors) >= 4:
                 _predictors.pop(next(iter(_predictors)))
-            predictor = _predictors[bundle.hash] = Predictor(bundle)
+            predictor = _predictors[key] = Predictor(bundle, key[1])
         return predictor
 
 
@@ -265,15 +276,18 @@ class Predictor:
     ----------
     bundle
         The bundle.
+    precision
+        Of the networks' arithmetic.
     """
 
-    def __init__(self, bundle: ModelBundle) -> None:
+    def __init__(self, bundle: ModelBundle, precision: Precision = "auto") -> None:
         self.bundle = bundle
+        self.precision = choose_precision(precision)
         self.reflections: Reflections = get_reflections(bundle.phases)
         self.symmetry = [
             np.ascontiguousarray(laue_proper_group(p).data.reshape(-1, 4)) for p in bundle.phases
         ]
-        self._networks: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+        self._networks: dict[str, Network] = {}
 
     def run(self, name: str, descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return a network's logits (n, n_out) and the log of the sum of their exponentials."""
@@ -293,18 +307,23 @@ class Predictor:
         quaternions, log_posterior = zip(*parts, strict=True)
         return np.concatenate(quaternions), np.concatenate(log_posterior)
 
+    def _get_network(self, name: str) -> Network:
+        """Return a network, loaded at its first use."""
+        if name not in self._networks:
+            content = self.bundle.models[name]
+            network = load_network(content, self.precision, Sample(self.bundle, name))
+            _check_shapes(network, name, self.bundle)
+            self._networks[name] = network
+        return self._networks[name]
+
     def _run_batches(self, name: str, descriptors: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the logits of batch after batch."""
-        if name not in self._networks:
-            model = load_keras(self.bundle.models[name])
-            _check_shapes(model, name, self.bundle)
-            self._networks[name] = _compile(model)
-        network = self._networks[name]
-        for start in range(0, len(descriptors), _BATCH):
-            batch = descriptors[start : start + _BATCH]
+        network = self._get_network(name).predict
+        for start in range(0, len(descriptors), BATCH):
+            batch = descriptors[start : start + BATCH]
             n = len(batch)
-            if n < _BATCH:
-                rest = np.zeros((_BATCH - n, *batch.shape[1:]), np.float32)
+            if n < BATCH:
+                rest = np.zeros((BATCH - n, *batch.shape[1:]), np.float32)
                 batch = np.concatenate([batch, rest])
             yield network(batch)[:n]
 
@@ -688,35 +707,18 @@ def _tabulate(
     return {"table": np.take_along_axis(table, order[..., None], axis=1)}
 
 
-def _check_shapes(model: Any, name: str, bundle: ModelBundle) -> None:
+def _check_shapes(network: Network, name: str, bundle: ModelBundle) -> None:
     """Raise BundleError where a network is not one for what the bundle says of it."""
     if name == "phase":
         expected = ((bundle.pattern_spec or bundle.spec).shape, len(bundle.phases) + 1)
     else:
         expected = (bundle.spec.shape, bundle.cells[int(name.removeprefix("orientation_"))].n_cells)
-    found = (tuple(model.input_shape[1:]), model.output_shape[-1])
+    found = network.input_shape, network.n_outputs
     if found != expected:
         raise BundleError(
             f"network {name!r} of bundle {bundle.name!r} takes and gives {found!r}, its phases and "
             f"descriptor need {expected!r}; make the bundle anew"
         )
-
-
-def _compile(model: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a compiled function from a fixed-size batch to logits."""
-    import tensorflow as tf
-
-    shape = (_BATCH, *model.input_shape[1:])
-
-    @tf.function(jit_compile=True, input_signature=[tf.TensorSpec(shape, tf.float32)])
-    def forward(batch):
-        return model(batch, training=False)
-
-    def predict(batch: np.ndarray) -> np.ndarray:
-        # the buffer itself on a CPU: `.numpy()` would copy it
-        return np.asarray(memoryview(forward(tf.constant(batch))))
-
-    return predict
 
 
 def resolve_branches(bundle: ModelBundle, method: str | Mapping[str, Branch]) -> tuple[Branch, ...]:

@@ -25,7 +25,7 @@ from pyxem_nas.descriptors import PatternSpec
 from pyxem_nas.file_writing import replacing
 from pyxem_nas.networks import Architecture, PatternArchitecture
 from pyxem_nas.orientation import OrientationCells
-from pyxem_nas.training import DescriptorSource, cell_labels
+from pyxem_nas.training import DescriptorSource, cell_labels, euler_targets
 
 if TYPE_CHECKING:
     import keras
@@ -191,13 +191,11 @@ def search_orientation_architecture(
     report
         All trials, the best first. None in a worker of a chief, who has the report.
     """
-    from orix.quaternion import Rotation
-
     from pyxem_nas.search_space import DescriptorTrunk, EulerHead, OrientationHead
 
     def label(_: np.ndarray, quaternions: np.ndarray) -> np.ndarray:
         if target == "euler":
-            return Rotation(quaternions).to_euler().astype(np.float32)
+            return euler_targets(quaternions, cells.symmetry)
         return cell_labels(cells, quaternions)[:, None]
 
     head = OrientationHead(cells.n_inplane, cells.n_directions, name="cell_logits")
@@ -215,12 +213,14 @@ def search_phase_architecture(
     directory: Path | str,
     *,
     rotate: bool = True,
+    measured: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None,
     report: Callable[[str], None] = _logger.info,
 ) -> SearchReport:
     """Search the phase classifier; as `search_orientation_architecture`.
 
     On descriptors, or on Cartesian patterns if that is what `source.spec` describes; then, with
-    `rotate`, they are turned by random angles in training.
+    `rotate`, they are turned by random angles in training. `measured` holds patterns and phases to
+    train on, patterns and phases to validate on: the founding paper's way, instead of simulations.
     """
     from pyxem_nas.search_space import DescriptorTrunk, PatternTrunk, PhaseHead
 
@@ -228,7 +228,11 @@ def search_phase_architecture(
         return classes.astype(np.int32)[:, None]
 
     head = PhaseHead(source.n_known + 1, name="phase_logits")
-    data = _search_data(source, settings, label, None)
+    if measured is None:
+        data = _search_data(source, settings, label, None)
+    else:
+        x, y, x_validation, y_validation = measured
+        data = x, label(y, y), x_validation, label(y_validation, y_validation)
     trunk = DescriptorTrunk(name="trunk")
     if isinstance(source.spec, PatternSpec):
         trunk = PatternTrunk(rotate, name="trunk")

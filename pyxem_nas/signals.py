@@ -34,6 +34,7 @@ from pyxem_nas.prediction import (
 from pyxem_nas.regularization import choose_by_neighbours
 from pyxem_nas.result_store import describe_run, keep_blocks
 from pyxem_nas.ring_check import warn_of_wrong_scale
+from pyxem_nas.runtime import Precision, choose_precision
 from pyxem_nas.simulation import Acquisition
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def index_phase_orientation(
     min_confidence: float | None = None,
     navigation_mask: np.ndarray | None = None,
     store: Path | str | None = None,
+    precision: Precision = "auto",
     show_progressbar: bool | None = None,
 ) -> CrystalMap:
     """Index phase and crystal orientation at every position of the scan.
@@ -185,6 +187,10 @@ def index_phase_orientation(
     store
         Folder in which finished blocks are kept. The same call with the same folder goes on where
         an interrupted one was; delete the folder when the map is saved.
+    precision
+        Of the networks' arithmetic: "int8", two to four times as fast on a CPU; "float32",
+        TensorFlow's own. "auto": "int8" unless there is a GPU. The maps differ in a few positions
+        where two answers are about as likely (`benchmarks/results/precision.md`).
     show_progressbar
         None: HyperSpy's preference.
 
@@ -243,11 +249,13 @@ def index_phase_orientation(
         min_confidence=min_confidence,
         regularize=regularize,
         n_overlaps=n_overlaps,
+        precision=choose_precision(precision),
     )
     centers = get_centers(self, center, scale)
     patterns = _get_blocks(self)
     detector = Detector(plan.sampler.detector_shape, scale, distortion, detector_flip, mask)
-    warn_of_wrong_scale(patterns, centers, detector, get_predictor(bundle).reflections)
+    predictor = get_predictor(bundle, plan.precision)
+    warn_of_wrong_scale(patterns, centers, detector, predictor.reflections)
     rows = predict_lazily(patterns, centers, plan)
     if store is not None:
         rows = keep_blocks(rows, store, describe_run(patterns, centers, plan))
@@ -259,7 +267,7 @@ def index_phase_orientation(
             columns,
             split_candidates(computed, plan),
             nav_shape,
-            get_predictor(bundle).symmetry,
+            predictor.symmetry,
             navigation_mask=navigation_mask,
         )
     if scan_rotation:

@@ -19,13 +19,17 @@ import numpy as np
 from pyxem_nas.camera import Randomization, simulate_descriptors
 from pyxem_nas.descriptors import DescriptorSpec, PatternSpec
 from pyxem_nas.dynamical import SpotLibrary
-from pyxem_nas.orientation import OrientationCells, random_quaternions
-from pyxem_nas.simulation import Acquisition, Reflections
+from pyxem_nas.foreign import make_foreign_reflections
+from pyxem_nas.orientation import OrientationCells, multiply_quaternions, random_quaternions
+from pyxem_nas.simulation import Acquisition, Reflections, get_reflections
 
 if TYPE_CHECKING:
     import keras
 
+    from pyxem_nas.bundle import ModelBundle
+
 _logger = logging.getLogger(__name__)
+N_FOREIGN = 150  # made-up crystals that stand for "none of these"
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,24 @@ class DescriptorSource:
         return phases
 
 
+def make_source(bundle: ModelBundle, seed: int) -> DescriptorSource:
+    """Return the simulator that a bundle was trained with, as far as the bundle tells.
+
+    It has no dynamical patterns: their Bloch waves are not kept.
+    """
+    ranges = bundle.provenance.get("settings", {}).get("randomization")
+    try:
+        randomization = Randomization.from_dict(ranges)
+    except (TypeError, AttributeError):  # none, or of a version with other fields
+        low, high = bundle.precession_range or (0.0, 1.0)
+        randomization = Randomization(precession_angle=(low, high))
+    known = get_reflections(bundle.phases)
+    reflections = make_foreign_reflections(known, N_FOREIGN, np.random.default_rng((seed, 11)))
+    return DescriptorSource(
+        reflections, len(bundle.phases), bundle.acquisition, bundle.spec, randomization
+    )
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """How a network is trained.
@@ -207,6 +229,30 @@ def cell_labels(cells: OrientationCells, quaternions: np.ndarray) -> np.ndarray:
     direction, inplane = cells.encode(quaternions)
     bins = np.round(inplane).astype(np.int32) % cells.n_inplane
     return bins * np.int32(cells.n_directions) + direction
+
+
+def euler_targets(quaternions: np.ndarray, symmetry: np.ndarray) -> np.ndarray:
+    """Return Bunge Euler angles of one variant of each orientation, for the paper's regression.
+
+    Parameters
+    ----------
+    quaternions
+        Orientations, shape (n, 4).
+    symmetry
+        Proper operations of the crystal as quaternions, shape (n_symmetry, 4). Of the variants the
+        one of the least rotation angle is taken: without that one pattern had many targets.
+
+    Returns
+    -------
+    angles
+        Radians, shape (n, 3), float32.
+    """
+    from orix.quaternion import Rotation
+
+    variants = multiply_quaternions(symmetry[None, :], quaternions[:, None])
+    least = np.abs(variants[..., 0]).argmax(axis=1)
+    variants = variants[np.arange(len(quaternions)), least]
+    return Rotation(variants).to_euler().astype(np.float32)
 
 
 def _train(model, make_batch, settings, checkpoint, report, *, top_k) -> dict[str, list[float]]:

@@ -1,11 +1,12 @@
 """What is killed, stopped or out of disk leaves what was there, and goes on where it was."""
 
+import gc
 import os
 import resource
 import signal
 import subprocess
 import sys
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+from conftest import build_tiny_trunk
 
 from pyxem_nas import (
     Acquisition,
@@ -54,6 +56,9 @@ def in_a_child(work):
     pid = os.fork()
     if pid == 0:
         try:
+            # a child that waits for a lock of a thread it does not have must not wait for ever
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(600)
             os.close(read)
             answer = work()
             os.write(write, str(answer).encode())
@@ -233,45 +238,42 @@ def test_removing_a_store_leaves_other_folders_alone(bundle, scan, tmp_path):
 
 @linux_only
 def test_ctrl_c_leaves_the_session_usable(bundle, scan, small_blocks):
-    calls = []
-    plain = counting_branch(calls)
+    first, stopped = threading.Lock(), threading.Event()
+    plain = counting_branch([])
 
-    def stopped(*arguments):
-        if len(calls) == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.2)
+    def press_ctrl_c(*arguments):
+        if first.acquire(blocking=False):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        stopped.wait(600)  # no block ends before the call is stopped
         return plain(*arguments)
 
     # a shell starts background jobs with the signal ignored
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt):
-            index(scan, bundle, stopped)
+        with dask.config.set(scheduler="threads"), pytest.raises(KeyboardInterrupt):
+            index(scan, bundle, press_ctrl_c)
     finally:
+        stopped.set()
         signal.signal(signal.SIGINT, before)
-    again = []  # blocks that had begun when the call was stopped may still count in `calls`
+    again = []
     xmap = index(scan, bundle, counting_branch(again))
     assert sum(again) == xmap.size == scan.axes_manager.navigation_size
 
 
 KILLED = """
 import os, signal, sys
-import numpy as np
-sys.path.insert(0, {tests!r})
-from test_interruption import ACQUISITION, SHAPE, counting_branch
-from pyxem_nas import cli_index, signals
-from pyxem_nas.files import read_scan
+import dask
+from pyxem_nas import cli, result_store, signals
 signals._PATTERNS_PER_BLOCK = 4
-kept = signals.keep_blocks
-def keep(rows, folder, key):
-    blocks = kept(rows, folder, key)
-    def count(block):
-        if len(list(os.scandir(folder))) > 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return block
-    return blocks.map_blocks(count, dtype=blocks.dtype, meta=blocks._meta)
-signals.keep_blocks = keep
-import pyxem_nas.cli as cli
+keep_block = result_store._keep_block
+written = []
+def keep(rows, *, folder, block_id):
+    if len(written) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    written.append(block_id)
+    return keep_block(rows, folder=folder, block_id=block_id)
+result_store._keep_block = keep
+dask.config.set(scheduler="synchronous")  # else other threads write more blocks meanwhile
 sys.argv = ["pyxem-nas", *sys.argv[1:]]
 cli.main()
 """
@@ -289,14 +291,13 @@ def test_command_killed_while_indexing_resumes(bundle, scan, small_blocks, tmp_p
         "index", str(tmp_path / "scan.hspy"), "--bundle", str(tmp_path / "silver.nas"),
         "--output", str(tmp_path / "map.h5"), "--overwrite", "--resume",
     ]  # fmt: skip
-    code = KILLED.format(tests=str(Path(__file__).parent))
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, timeout=600
+        [sys.executable, "-c", KILLED, *arguments], capture_output=True, timeout=1800
     )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert (tmp_path / "map.h5").read_bytes() == b"old"
     kept = sorted(path.name for path in (tmp_path / "map.h5.blocks").glob("[0-9]*.npy"))
-    assert 2 <= len(kept) <= 5
+    assert len(kept) == 3
     written = []
     original = result_store._keep_block
 
@@ -322,17 +323,19 @@ def test_command_killed_while_indexing_resumes(bundle, scan, small_blocks, tmp_p
 
 
 SEARCH = """
-import os, signal, sys, threading, time
+import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_interruption as t
-folder = Path(sys.argv[1])
-def watch():
-    while not list(folder.rglob("trial_1")):
-        time.sleep(0.02)
-    os.kill(os.getpid(), signal.SIGKILL)
-threading.Thread(target=watch, daemon=True).start()
-t.search_some(folder)
+from conftest import build_tiny_trunk
+from keras_tuner.src.engine.base_tuner import BaseTuner
+from pyxem_nas import search_space
+search_space.DescriptorTrunk.build = build_tiny_trunk
+def begin(self, trial):
+    if int(trial.trial_id) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+BaseTuner.on_trial_begin = begin
+t.search_some(Path(sys.argv[1]))
 """
 
 
@@ -351,14 +354,19 @@ def search_some(folder):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_search_that_was_killed_repeats_no_completed_trial(tmp_path):
+def test_search_that_was_killed_repeats_no_completed_trial(tmp_path, monkeypatch):
+    from pyxem_nas import search_space
+
     code = SEARCH.format(tests=str(Path(__file__).parent))
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, timeout=900
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, timeout=1800
     )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
     (finished,) = tmp_path.rglob("trial_0/trial.json")
+    (begun,) = tmp_path.rglob("trial_1/trial.json")
+    assert "COMPLETED" in finished.read_text() and "COMPLETED" not in begun.read_text()
     before = finished.read_bytes(), finished.stat().st_mtime_ns
+    monkeypatch.setattr(search_space.DescriptorTrunk, "build", build_tiny_trunk)
     report = search_some(tmp_path)
     assert sorted(trial["trial"] for trial in report.trials) == [0, 1]
     assert (finished.read_bytes(), finished.stat().st_mtime_ns) == before
@@ -368,8 +376,12 @@ def test_search_that_was_killed_repeats_no_completed_trial(tmp_path):
 def test_bundle_is_the_same_for_the_same_seed_and_after_a_kill(tmp_path, monkeypatch):
     from pyxem_nas import bundle_training
     from pyxem_nas.bundle import load_keras
+    from pyxem_nas.orientation import make_cells
 
-    monkeypatch.setattr(bundle_training, "_N_FOREIGN", 10)
+    tiny = Architecture(width=8, n_blocks=1)
+    monkeypatch.setattr(bundle_training, "N_FOREIGN", 10)
+    monkeypatch.setattr(bundle_training, "_N_FOREIGN_PHASES", 2)
+    monkeypatch.setattr(bundle_training, "make_cells", lambda phase: make_cells(phase, spacing=15))
     # no validation set of thousands: the networks are compared, not their calibration
     monkeypatch.setattr(
         bundle_training, "calibrate", lambda bundle, source, **_: (bundle, {"validation": None})
@@ -378,8 +390,8 @@ def test_bundle_is_the_same_for_the_same_seed_and_after_a_kill(tmp_path, monkeyp
     def make(folder, report=lambda line: None):
         return search_models(
             example_phases("silver"), ACQUISITION, max_trials=0, n_samples=256, seed=3,
-            directory=tmp_path / folder, architecture=Architecture(width=8, n_blocks=1),
-            report=report,
+            n_dynamical=20, directory=tmp_path / folder, architecture=tiny,
+            phase_architecture=tiny, report=report,
         )  # fmt: skip
 
     whole = make("whole")
@@ -410,12 +422,16 @@ def test_calls_one_after_another_do_not_grow_the_memory(bundle, scan):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * resource.getpagesize() / 2**20
 
-    for _ in range(4):
-        index(scan, bundle, counting_branch([]))
-    before = resident()
-    for _ in range(20):
-        index(scan, bundle, counting_branch([]))
-    assert resident() - before < 50
+    def growth():
+        gc.collect()
+        before = resident()
+        for _ in range(20):
+            index(scan, bundle, counting_branch([]))
+        gc.collect()
+        return resident() - before
+
+    # what leaks grows every time; caches and what other tests left behind do not
+    assert any(growth() < 50 for _ in range(3))
 
 
 def test_two_threads_use_one_bundle_at_a_time(bundle, scan):

@@ -1,8 +1,10 @@
 import dataclasses
+import functools
 import json
 
 import numpy as np
 import pytest
+from conftest import build_tiny_trunk
 
 from pyxem_nas import Acquisition, ModelBundle, example_phases, search_models
 from pyxem_nas.descriptors import PatternSpec
@@ -27,10 +29,13 @@ def source():
     return DescriptorSource(get_reflections(phases), 1, Acquisition(200))
 
 
-def test_search_reports_every_trial_and_resumes(source, tmp_path):
+def test_search_reports_every_trial_and_resumes(source, tmp_path, monkeypatch):
+    from pyxem_nas import search_space
+
+    monkeypatch.setattr(search_space.DescriptorTrunk, "build", build_tiny_trunk)
     phase = next(phase for _, phase in example_phases("silver"))
     cells = make_cells(phase, spacing=15)
-    one = SearchSettings(max_trials=1, epochs=1, n_train=128, n_validation=64, seed=1)
+    one = SearchSettings(max_trials=1, epochs=1, n_train=64, n_validation=64, seed=1)
     first = search_orientation_architecture(source, cells, 0, one, tmp_path, name="Ag")
     assert len(first.trials) == 1
     more = dataclasses.replace(one, max_trials=2)
@@ -68,10 +73,17 @@ def test_trials_are_judged_on_another_simulator(source):
     assert judge.draw(200, np.random.default_rng(0))["two_beam"].min() == 1
 
 
-def test_bundle_from_phases_without_a_search(tmp_path):
+def test_bundle_from_phases_without_a_search(tmp_path, monkeypatch):
+    from pyxem_nas import bundle_training
+
+    monkeypatch.setattr(bundle_training, "N_FOREIGN", 10)
+    monkeypatch.setattr(bundle_training, "_N_FOREIGN_PHASES", 2)
+    calibrate = functools.partial(bundle_training.calibrate, n=300)
+    monkeypatch.setattr(bundle_training, "calibrate", calibrate)
+    tiny = Architecture(width=16, n_blocks=1)
     options = {
         "max_trials": 0, "n_samples": 512, "n_dynamical": 40, "seed": 2,
-        "directory": tmp_path / "work", "architecture": Architecture(width=16, n_blocks=1),
+        "directory": tmp_path / "work", "architecture": tiny, "phase_architecture": tiny,
     }  # fmt: skip
     lines = []
     acquisition = Acquisition(200, 0.7)
