@@ -15,7 +15,7 @@ from pyxem_nas.orientation import OrientationCells, multiply_quaternions
 _FASTMATH = {"contract", "reassoc", "nsz"}
 _FASTMATH_FINITE = _FASTMATH | {"nnan", "ninf"}  # lets maxima run on vector registers
 _BLOCK = 64  # logits of which first the maximum is looked at
-_STRETCH = 4096  # logits whose exponentials are summed in single precision
+_NEGLIGIBLE = np.float32(-22)  # log of a cell's share that a sum over 100,000 need not hold
 _N_TOP = 32  # cells looked at: they hold the posterior's mass of all but hopeless patterns
 _MERGE_COSINE = np.cos(np.deg2rad(6.0) / 2)  # half angles: cells nearer than 6 degrees are one
 TWIN = np.array([0.0, 0.0, 0.0, 1.0])  # half a turn about the beam
@@ -34,6 +34,7 @@ def select_candidates(
     log_norm: np.ndarray | None,
     cells: OrientationCells,
     *,
+    scale: float = 1.0,
     n_candidates: int = 6,
     n_twins: int = 2,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -42,12 +43,14 @@ def select_candidates(
     Parameters
     ----------
     logits
-        Network output of shape (n, n_inplane * n_directions), float32.
+        Network output of shape (n, n_inplane * n_directions), float32, or int8 steps of `scale`.
     log_norm
         Logarithm of the sum of their exponentials, shape (n,). None: `sum_exponentials`, by the
         way.
     cells
         What the logits stand for.
+    scale
+        Value of one step of the logits.
     n_candidates
         Number of maxima more than 6 degrees apart.
     n_twins
@@ -64,6 +67,7 @@ def select_candidates(
     return _select(
         logits,
         np.empty(0, np.float32) if log_norm is None else np.asarray(log_norm, np.float32),
+        np.float32(scale),
         cells.references,
         cells.symmetry,
         cells.n_inplane,
@@ -191,7 +195,7 @@ def _block_maxima(row, maxima):
         block = row[b * _BLOCK : (b + 1) * _BLOCK]
         highest = np.float32(-3e38)
         for i in range(block.size):
-            value = block[i]
+            value = np.float32(block[i])
             highest = value if value > highest else highest
         maxima[b] = highest
         largest = highest if highest > largest else largest
@@ -199,14 +203,16 @@ def _block_maxima(row, maxima):
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH_FINITE)
-def _sum_exp(row, largest):
-    """Return the sum of ``exp(row - largest)``."""
+def _sum_exp(row, largest, maxima, scale):
+    """Return the sum of ``exp(scale (row - largest))``, `maxima` from `_block_maxima`."""
     total = 0.0
-    for start in range(0, row.size, _STRETCH):
-        part = row[start : start + _STRETCH]
+    for b in range(maxima.size):
+        if (maxima[b] - largest) * scale < _NEGLIGIBLE:
+            continue
+        part = row[b * _BLOCK : (b + 1) * _BLOCK]
         sum_of_part = np.float32(0)
         for i in range(part.size):
-            x = part[i] - largest
+            x = (np.float32(part[i]) - largest) * scale
             x = x if x > np.float32(-80) else np.float32(-80)
             # exp(x) = exp(x / 128)**128
             r = x * np.float32(1 / 128)
@@ -229,7 +235,7 @@ def _keep_top(values, start, top, value):
     """Put those of `values` that belong there into the falling `value`, their index into `top`."""
     last = len(value) - 1
     for i in range(values.size):
-        v = values[i]
+        v = np.float32(values[i])
         if v > value[last]:
             j = last
             while j > 0 and value[j - 1] < v:
@@ -260,7 +266,7 @@ def _log_norms(logits):
     for i in numba.prange(n):
         maxima = np.empty((m + _BLOCK - 1) // _BLOCK, np.float32)
         largest = _block_maxima(logits[i], maxima)
-        norms[i] = largest + np.log(_sum_exp(logits[i], largest))
+        norms[i] = largest + np.log(_sum_exp(logits[i], largest, maxima, np.float32(1)))
     return norms
 
 
@@ -273,7 +279,7 @@ def _cell_quaternion(reference, inplane, n_inplane, out):
 
 
 @numba.njit(cache=True, parallel=True)
-def _select(logits, log_norm, references, symmetry, n_inplane, n_candidates, n_twins):
+def _select(logits, log_norm, scale, references, symmetry, n_inplane, n_candidates, n_twins):
     n = len(logits)
     n_directions = len(references)
     n_out = n_candidates + n_twins
@@ -290,11 +296,14 @@ def _select(logits, log_norm, references, symmetry, n_inplane, n_candidates, n_t
         row = logits[i]
         maxima = np.empty((row.size + _BLOCK - 1) // _BLOCK, np.float32)
         largest = _block_maxima(row, maxima)
-        norm = log_norm[i] if len(log_norm) else largest + np.log(_sum_exp(row, largest))
+        if len(log_norm):
+            norm = log_norm[i]
+        else:
+            norm = scale * largest + np.log(_sum_exp(row, largest, maxima, scale))
         _top_cells(row, maxima, top, value)
         n_kept = 0
         for t in range(_N_TOP):
-            p = np.exp(value[t] - norm)
+            p = np.exp(scale * value[t] - norm)
             if p < 1e-12:
                 break
             _cell_quaternion(
@@ -330,7 +339,7 @@ def _select(logits, log_norm, references, symmetry, n_inplane, n_candidates, n_t
             total = 0.0
             for turn in range(-1, 2):
                 other = (inplane + n_inplane // 2 + turn) % n_inplane
-                total += np.exp(row[other * n_directions + direction] - norm)
+                total += np.exp(scale * row[other * n_directions + direction] - norm)
             log_posterior[i, n_candidates + j] = max(np.log(max(total, 1e-300)), -30.0)
     return quaternions, log_posterior
 

@@ -188,7 +188,7 @@ def simulate_scan(
     Returns
     -------
     signal
-        Patterns of shape (*shape, ny, nx), uint8, y down, calibrated in 1/angstrom; the
+        Patterns of shape (..., ny, nx), uint8, y down, calibrated in 1/angstrom; the
         calibration's centre is the mean position of the direct beam to within half a pixel.
     truth
         Phase and orientation of the crystal that has the greater part of each position, phase -1

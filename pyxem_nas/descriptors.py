@@ -296,8 +296,9 @@ def make_sampler(detector: Detector, *specs: DescriptorSpec | PatternSpec) -> Po
             )
         weight[np.asarray(detector.mask, bool)] = 0
     kernels = tuple(_gaussian_kernel(blur / s) for s in detector.scale)
-    seen = _blur_once(weight, np.ones_like(weight), np.ones_like(weight), *kernels)
-    full = _blur_once(np.ones_like(weight), np.ones_like(weight), np.ones_like(weight), *kernels)
+    ones = np.ones_like(weight)
+    seen = _blur_once(weight, ones, ones, *kernels)
+    full = seen if detector.mask is None else _blur_once(ones, ones, ones, *kernels)
     normalisation = np.zeros_like(weight)
     # Where over half of the blur's weight is masked, the value would be a guess.
     np.divide(1, seen, out=normalisation, where=seen > 0.5 * full)

@@ -112,7 +112,7 @@ def read_mask(path: Path) -> np.ndarray:
     return mask.astype(bool)
 
 
-def read_map(path: Path) -> CrystalMap:
+def read_map(path: Path | str) -> CrystalMap:
     """Return the map of a .h5, .ang or .ctf file, in orix' crystal frame whatever the format.
 
     Parameters
@@ -141,6 +141,7 @@ def read_map(path: Path) -> CrystalMap:
 
     from pyxem_nas.map_export import channel_from_orix
 
+    path = Path(path)
     with _reading(path, "by orix"), warnings.catch_warnings():
         # the 4 pi of a position not indexed in .ang
         warnings.filterwarnings("ignore", message="Angles are quite high")

@@ -292,6 +292,7 @@ class Predictor:
     def run(self, name: str, descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return a network's logits (n, n_out) and the log of the sum of their exponentials."""
         logits = np.concatenate(list(self._run_batches(name, descriptors)))
+        logits = logits.astype(np.float32, copy=False) * np.float32(self._get_network(name).scale)
         return logits, sum_exponentials(logits)
 
     def find_candidates(
@@ -299,11 +300,12 @@ class Predictor:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return candidates and their log-posterior, as `select_candidates` does.
 
-        The logits, a third of a megabyte a pattern, are looked at batch by batch and never copied.
+        The logits, up to a third of a megabyte a pattern, are looked at batch by batch.
         """
-        batches = self._run_batches(f"orientation_{phase_id}", descriptors)
-        cells = self.bundle.cells[phase_id]
-        parts = [select_candidates(logits, None, cells) for logits in batches]
+        name = f"orientation_{phase_id}"
+        cells, scale = self.bundle.cells[phase_id], self._get_network(name).scale
+        batches = self._run_batches(name, descriptors)
+        parts = [select_candidates(logits, None, cells, scale=scale) for logits in batches]
         quaternions, log_posterior = zip(*parts, strict=True)
         return np.concatenate(quaternions), np.concatenate(log_posterior)
 
@@ -317,7 +319,7 @@ class Predictor:
         return self._networks[name]
 
     def _run_batches(self, name: str, descriptors: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the logits of batch after batch."""
+        """Yield the logits of batch after batch, in steps of the network's scale."""
         network = self._get_network(name).predict
         for start in range(0, len(descriptors), BATCH):
             batch = descriptors[start : start + BATCH]

@@ -31,6 +31,7 @@ _FACTORS = (0.1, 1.0, 10.0)
 _N_PLACES, _N_PER_PLACE = 6, 12  # runs of neighbours: few blocks are read
 _FITS = 0.5  # correlation of ring profiles
 _MARGIN = 0.2
+_ENOUGH_PIXELS = 512  # along a side; the blur of larger patterns would take minutes
 
 
 def warn_of_wrong_scale(
@@ -59,12 +60,12 @@ def warn_of_wrong_scale(
             stacklevel=3,
         )
         return
-    sample, where = _take_sample(patterns, centers)
+    sample, where, binned = _bin_pixels(*_take_sample(patterns, centers), detector)
     expected = [_expected_profile(reflections, k, spec) for k in range(reflections.n_phases)]
     fits = []
     for factor in _FACTORS:
-        scale = (detector.scale[0] * factor, detector.scale[1] * factor)
-        sampler = make_sampler(dataclasses.replace(detector, scale=scale), spec)
+        scale = (binned.scale[0] * factor, binned.scale[1] * factor)
+        sampler = make_sampler(dataclasses.replace(binned, scale=scale), spec)
         (descriptors,) = compute_descriptors(sample, where, sampler)
         profile = np.sqrt(np.square(descriptors).mean(axis=(0, 2)))
         fits.append(max(_correlate(profile, ring_profile) for ring_profile in expected))
@@ -103,6 +104,34 @@ def _take_sample(patterns: da.Array, centers: np.ndarray) -> tuple[np.ndarray, n
     parts = dask.compute(*(rows[row, s][:width] for row, s in places))
     sample = to_native(np.concatenate(parts))
     return sample, np.concatenate([flat[row, s][:width] for row, s in places])
+
+
+def _bin_pixels(
+    sample: np.ndarray, centers: np.ndarray, detector: Detector
+) -> tuple[np.ndarray, np.ndarray, Detector]:
+    """Join pixels of a large detector; return patterns, their centres and its calibration."""
+    n = max(detector.shape) // _ENOUGH_PIXELS
+    ny, nx = (size // n if n else 0 for size in detector.shape)
+    if n < 2 or min(ny, nx) < 1:
+        return sample, centers, detector
+
+    def join(pixels: np.ndarray) -> np.ndarray:
+        return pixels[..., : ny * n, : nx * n].reshape(-1, ny, n, nx, n).mean(axis=(2, 4))
+
+    mask = np.zeros(detector.shape, bool)
+    if detector.mask is not None:
+        mask |= np.asarray(detector.mask, bool)
+    joined = np.empty((len(sample), ny, nx), np.float32)
+    for k, pattern in enumerate(sample):
+        seen = ~mask & (pattern > 0) & (pattern < 3e38)  # as the descriptors leave pixels out
+        joined[k] = join(np.where(seen, pattern, np.float32(0)))[0]
+    binned = dataclasses.replace(
+        detector,
+        shape=(ny, nx),
+        scale=(detector.scale[0] * n, detector.scale[1] * n),
+        mask=None if detector.mask is None else join(mask.astype(np.float32))[0] > 0.5,
+    )
+    return joined, (centers - np.float32(0.5 * (n - 1))) / np.float32(n), binned
 
 
 def _expected_profile(reflections: Reflections, k: int, spec: DescriptorSpec) -> np.ndarray:

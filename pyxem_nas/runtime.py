@@ -44,7 +44,7 @@ _logger = logging.getLogger(__name__)
 
 Precision = Literal["auto", "float32", "int8"]
 BATCH = 128  # networks are compiled for one shape: rows are cut and padded to it
-_SCHEMA = 1  # of the copies on disk: raise it when they are made in another way
+_SCHEMA = 2  # of the copies on disk: raise it when they are made in another way
 _SHIPPED = Path(__file__).parent / "bundles" / "int8"
 _DIGEST = 32  # bytes of the SHA-256 that a copy begins with
 _SEED = 5
@@ -58,7 +58,9 @@ class Network(NamedTuple):
     input_shape: tuple[int, ...]
     n_outputs: int
     predict: Callable[[np.ndarray], np.ndarray]
-    """From (128, *input_shape), float32, to logits (128, n_outputs), float32."""
+    """From (128, *input_shape), float32, to logits (128, n_outputs), float32 or steps in int8."""
+    scale: float = 1.0
+    """Of a step; where zero is does not matter to a posterior."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,8 @@ def quantize(content: bytes, inputs: np.ndarray) -> bytes:
     frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    # logits of 100,000 cells stay as they are: candidates are found in the steps
+    converter.inference_output_type = tf.int8
     starts = range(0, len(inputs) - BATCH + 1, BATCH)
     converter.representative_dataset = lambda: ([inputs[s : s + BATCH]] for s in starts)
     with warnings.catch_warnings():  # that scales are taken from the inputs
@@ -256,7 +260,9 @@ def _interpret(copy: bytes) -> Network:
         interpreter.invoke()
         return interpreter.get_tensor(last["index"])
 
-    return Network(tuple(int(n) for n in first["shape"][1:]), int(last["shape"][-1]), predict)
+    scale, _ = last["quantization"]
+    shape = tuple(int(n) for n in first["shape"][1:])
+    return Network(shape, int(last["shape"][-1]), predict, float(scale))
 
 
 def _interpreter_class() -> type:

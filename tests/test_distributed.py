@@ -37,7 +37,15 @@ def images(bundle):
 @pytest.fixture(scope="module")
 def client():
     options = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": "3GiB"}
+    # a busy machine takes its time to start a worker, which is no fault of ours
+    patience = {
+        "distributed.comm.timeouts.connect": "600s",
+        "distributed.comm.timeouts.tcp": "600s",
+        "distributed.deploy.lost-worker-timeout": "600s",
+        "distributed.scheduler.worker-ttl": None,
+    }
     with (
+        dask.config.set(patience),
         distributed.LocalCluster(**options, processes=True, dashboard_address=None) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):

@@ -21,7 +21,7 @@ from pyxem_nas.bundle import load_keras
 
 QUICK = settings(
     max_examples=30, deadline=None, derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 LAYER = {"class_name": "Dense", "module": "keras.layers", "config": {"units": 3}}
 FUZZ = Path(__file__).parents[1] / "benchmarks" / "fuzz.py"
@@ -352,7 +352,7 @@ def test_loaders_raise_what_they_promise(name, fuzz, tmp_path):
     (tmp_path / "inside").mkdir()
     target = fuzz.Target(name, tmp_path / "inside")
 
-    @settings(max_examples=15, deadline=None, derandomize=True, database=None)
+    @settings(QUICK, max_examples=15, database=None)
     @given(seed=st.integers(0, 2**32))
     def search(seed):
         rng = random.Random(seed)

@@ -94,8 +94,8 @@ def test_scale_off_by_ten_is_warned_of(lazy, scan, bundle):
 
 def test_scale_far_too_small_is_warned_of_on_a_large_detector(scan, bundle):
     # reaching beyond the first ring does not help: the rings themselves must fit
-    center = [-a.offset / a.scale + 400 for a in scan.axes_manager.signal_axes]
-    signal = type(scan)(np.pad(scan.data, ((0, 0), (0, 0), (400, 400), (400, 400))))
+    center = [-a.offset / a.scale + 450 for a in scan.axes_manager.signal_axes]
+    signal = type(scan)(np.pad(scan.data, ((0, 0), (0, 0), (450, 450), (450, 450))))
     for axis in signal.axes_manager.signal_axes:
         axis.scale, axis.units = 0.00246, "1/angstrom"
     with pytest.warns(UserWarning, match="0.0246 instead of 0.00246"):

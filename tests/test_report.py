@@ -16,7 +16,9 @@ from orix.crystal_map import PhaseList
 from pyxem_nas import Acquisition, ModelBundle, example_phases, simulate_scan
 from pyxem_nas.calibration import find_centers
 from pyxem_nas.crystal_map import NOT_INDEXED, make_crystal_map
+from pyxem_nas.evaluation import turned_about_beam
 from pyxem_nas.orientation import fibonacci_sphere
+from pyxem_nas.plotting import Canvas, boundary_edges, drawing
 from pyxem_nas.report import write_report
 from pyxem_nas.report_checks import check_map, check_scan
 from pyxem_nas.report_figures import (
@@ -181,6 +183,47 @@ def test_grains_of_a_checkerboard_have_its_size():
     assert measure_grains(line)["silver"].tolist() == [8.0, 8.0]
 
 
+def test_a_grain_does_not_fall_into_crumbs_by_its_twins():
+    phase = example_phases("silver")
+    tilted = np.array([0.9, 0.3, 0.1, 0.2]) / np.linalg.norm([0.9, 0.3, 0.1, 0.2])
+    quaternions = np.tile(tilted, (64, 1))
+    rows = np.flatnonzero(np.random.default_rng(1).random(64) < 0.4)
+    quaternions[rows] = turned_about_beam(quaternions[rows])
+    columns = {"phase_id": np.zeros(64, int), "rotations": quaternions[:, None]}
+    xmap = make_crystal_map(columns, phase, shape=(8, 8), step=(2.0, 2.0))
+    assert measure_grains(xmap)["silver"] == pytest.approx([2 * np.sqrt(64 * 4 / np.pi)])
+    assert len(measure_grains(xmap, forgive_twins=False)["silver"]) > 1
+    real = boundary_edges(Canvas(xmap), 5.0, forgive_twins=True)
+    assert not any(edges.any() for edges in real)
+    assert all(edges.any() for edges in boundary_edges(Canvas(xmap), 5.0))
+
+
+def test_drawing_keeps_the_interactive_mode_that_loading_a_backend_switched_on():
+    """Else Jupyter shows no figure after the first."""
+    with drawing():
+        matplotlib.interactive(True)  # what matplotlib_inline does when it is loaded
+    assert matplotlib.is_interactive()
+    matplotlib.interactive(False)
+    size = matplotlib.rcParams["font.size"]
+    with pytest.raises(KeyError), drawing():
+        raise KeyError
+    assert not matplotlib.is_interactive() and matplotlib.rcParams["font.size"] == size
+
+
+def test_report_says_what_none_stands_for(scan, tmp_path):
+    s, xmap, bundle = scan
+    settings = {"acquisition": None, "center": None, "phases": None, "min_confidence": None}
+    html = write_report(tmp_path / "map.html", xmap, s, bundle, settings=settings).read_text()
+    x, y = s.calibration.center
+    for name, value in (
+        ("acquisition", "200 kV, precession 0.5°"),
+        ("center", f"the calibration&#x27;s, ({x:.2f}, {y:.2f}) pixels"),
+        ("phases", "all of the bundle"),
+        ("min confidence", "the bundle&#x27;s, 0"),
+    ):
+        assert f"<td>{name}</td><td>{value}</td>" in html
+
+
 def test_pole_figure_shows_where_a_plane_normal_points():
     """Crystals turned by 30 degrees about z: the 001 pole stays, 100 goes 30 degrees clockwise."""
     phase = example_phases("silver")
@@ -251,6 +294,22 @@ def test_search_figure_has_a_point_for_every_trial(scan):
             best = min(report["trials"], key=lambda t: t["validation_loss"])
             ring = np.asarray(ax.collections[1].get_offsets())
             assert ring[0, 0] == pytest.approx(best["patterns_per_second"])
+        plt.close(figure)
+
+
+def test_search_figure_marks_the_architecture_that_was_stated(scan):
+    """As in the shipped steel: the search's best was not what its networks have."""
+    bundle = searched(scan[2])
+    for report in bundle.search_report:
+        for trial in report["trials"]:
+            trial["hyperparameters"] = {"trunk/width": 16 << trial["trial"]}
+    for width, rate, word in ((64, 2000, "taken"), (48, 1000, "best")):
+        settings = {"max_trials": 0, "architecture": {"width": width, "n_blocks": 5}}
+        stated = dataclasses.replace(bundle, provenance={"settings": settings})
+        figure = plot_search(stated)
+        ax = figure.axes[1]  # the search for orientations
+        assert np.asarray(ax.collections[1].get_offsets())[0, 0] == rate
+        assert any(text.get_text().startswith(word) for text in ax.texts)
         plt.close(figure)
 
 

@@ -4,13 +4,11 @@ import json
 import os
 import shutil
 import sys
-import threading
-import time
 
 import numpy as np
 import pytest
 
-from pyxem_nas import cli, example_phases, simulate_scan
+from pyxem_nas import cli, example_phases, simulate_scan, watcher
 from pyxem_nas.bundle import ModelBundle
 from pyxem_nas.simulation import Acquisition
 from pyxem_nas.watcher import watch_folder
@@ -19,27 +17,45 @@ ACQUISITION = Acquisition(beam_energy=200, precession_angle=0.7)
 QUICK = {"patterns": ["*.blo"], "settle": 0.3, "poll": 0.02}
 
 
-def test_a_file_is_yielded_when_it_has_stopped_growing(tmp_path):
+class Clock:
+    """Time that passes only while the watcher sleeps, and what happens in the folder meanwhile."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.happen = lambda: None
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        self.happen()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(watcher, "time", clock)
+    return clock
+
+
+def test_a_file_is_yielded_when_it_has_stopped_growing(tmp_path, clock):
     path = tmp_path / "scan.blo"
-    finished = []
+    written = []  # at which times
 
     def write():
-        with path.open("wb", buffering=0) as file:
-            for _ in range(8):
+        if len(written) < 8 and clock.now >= (len(written) + 1) * 0.1:
+            with path.open("ab") as file:
                 file.write(bytes(100))
-                time.sleep(0.1)
-        finished.append(time.monotonic())
+            written.append(clock.now)
 
-    writer = threading.Thread(target=write)
-    writer.start()
+    clock.happen = write
     found = next(watch_folder(tmp_path, idle_timeout=5, **QUICK))
-    seen = time.monotonic()
-    writer.join()
     assert found == path and path.stat().st_size == 800
-    assert finished and seen - finished[0] > 0.1, "taken before it was complete"
+    assert QUICK["settle"] <= clock.now - written[-1] <= QUICK["settle"] + 3 * QUICK["poll"]
 
 
-def test_a_file_under_a_temporary_name_is_passed_over_until_renamed(tmp_path):
+def test_a_file_under_a_temporary_name_is_passed_over_until_renamed(tmp_path, clock):
     temporary = tmp_path / "scan.blo.part"
     temporary.write_bytes(bytes(10))
     (tmp_path / ".hidden.blo").write_bytes(bytes(10))
@@ -49,7 +65,7 @@ def test_a_file_under_a_temporary_name_is_passed_over_until_renamed(tmp_path):
     assert list(watch_folder(tmp_path, idle_timeout=0.1, **quick)) == [tmp_path / "scan.blo"]
 
 
-def test_scans_come_once_in_their_order_and_again_when_changed(tmp_path):
+def test_scans_come_once_in_their_order_and_again_when_changed(tmp_path, clock):
     for k, name in enumerate(("b.blo", "a.blo", "c.txt")):
         (tmp_path / name).write_bytes(bytes(10))
         os.utime(tmp_path / name, (k, k))
@@ -61,7 +77,7 @@ def test_scans_come_once_in_their_order_and_again_when_changed(tmp_path):
     assert found == ["b.blo", "a.blo", "b.blo"]
 
 
-def test_a_folder_of_chunks_is_one_scan(tmp_path):
+def test_a_folder_of_chunks_is_one_scan(tmp_path, clock):
     (tmp_path / "scan.zspy").mkdir()
     (tmp_path / "scan.zspy" / "0.0").write_bytes(bytes(10))
     quick = QUICK | {"patterns": ["*.zspy"]}
@@ -97,24 +113,23 @@ def run_live(monkeypatch, capsys, *arguments):
     return stop.value.code or 0, [json.loads(line) for line in out.splitlines()], err
 
 
-def test_live_indexes_what_arrives_and_passes_over_bad_files(scans, tmp_path, monkeypatch, capsys):
+def test_live_indexes_what_arrives_and_passes_over_bad_files(
+    scans, tmp_path, monkeypatch, capsys, clock
+):
     from orix import io
 
     (tmp_path / "bad.blo").write_bytes(b"no scan")
     shutil.copy(scans / "scan.hspy", tmp_path / "first.hspy")
 
     def arrive():
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "first_map.h5").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        shutil.copy(scans / "scan.hspy", tmp_path / "second.hspy.part")
-        os.replace(tmp_path / "second.hspy.part", tmp_path / "second.hspy")
+        second = tmp_path / "second.hspy"
+        if (tmp_path / "first_map.h5").exists() and not second.exists():
+            shutil.copy(scans / "scan.hspy", tmp_path / "second.hspy.part")
+            os.replace(tmp_path / "second.hspy.part", second)
 
-    thread = threading.Thread(target=arrive)
-    thread.start()
+    clock.happen = arrive
     options = ("--bundle", scans / "silver.nas", "--settle", 0.2, "--json", "--min-confidence", 0)
     code, results, err = run_live(monkeypatch, capsys, tmp_path, *options, "--idle-timeout", 4)
-    thread.join()
     assert code == 1 and "bad.blo" in err and "Traceback" not in err
     outcome = {os.path.basename(r["scan"]): "error" in r for r in results}
     assert outcome == {"bad.blo": True, "first.hspy": False, "second.hspy": False}
