@@ -7,14 +7,15 @@ probabilities in one figure, and the colours of maps for other figures. Numbers 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from orix.crystal_map import CrystalMap
 
 from pyxem_nas.crystal_map import NOT_INDEXED, all_positions, best_rotations
-from pyxem_nas.evaluation import disorientation_angles
+from pyxem_nas.evaluation import disorientation_angles, turned_about_beam
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +71,9 @@ def plot_map(
         and z out of the map, towards the reader.
     boundary_angle
         Disorientation in degrees above which a grain boundary is drawn over the phases; a change
-        of phase is one, too. None: no boundaries. Only for maps of two dimensions.
+        of phase is one, too. Boundaries that are none once the 180-degree twin about the beam is
+        forgiven are white and thin: patterns often cannot tell the twin, IPF maps never. None: no
+        boundaries. Only for maps of two dimensions.
     phase_colors
         Colours by phase name, anything matplotlib knows. None, or a phase without one: colours
         that colour-blind readers can tell apart.
@@ -102,8 +105,6 @@ def plot_map(
     >>> [ax.get_title(loc="left") for ax in figure.axes][:3]
     ['Phase', 'IPF-X (to the right)', 'IPF-Z (out of the map)']
     """
-    import matplotlib.pyplot as plt
-
     unknown = [d for d in directions if d not in DIRECTIONS]
     if unknown:
         raise ValueError(f"directions must be of 'x', 'y', 'z', got {unknown!r}")
@@ -113,7 +114,7 @@ def plot_map(
     # one key, below the first of them, serves all directions
     keys = [_LEGEND, *[_IPF_KEY] * bool(directions)]
     keys += [0.1] * (len(directions) - 1) + [_BAR] * len(properties)
-    with plt.rc_context(STYLE):
+    with drawing():
         figure, cells = _panels(canvas, keys)
         _draw_phases(canvas, *cells[0], colors)
         if boundary_angle is not None and canvas.is_plane:
@@ -127,6 +128,21 @@ def plot_map(
         for name, (map_ax, key) in zip(properties, cells[1 + len(directions) :], strict=True):
             _draw_property(canvas, name, map_ax, key)
     return figure
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Draw in the package's style."""
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        try:
+            yield
+        finally:
+            interactive = matplotlib.is_interactive()
+    # The first figure of a session loads the backend. In Jupyter that switches interactive mode on;
+    # rc_context would switch it off again, and no later figure would be shown.
+    matplotlib.interactive(interactive)
 
 
 class Canvas:
@@ -390,13 +406,22 @@ def _sequential_colors() -> Colormap:
 
 
 def _draw_boundaries(canvas: Canvas, ax: Axes, angle: float) -> None:
-    """Draw lines between neighbours of different phase or orientation."""
+    """Draw lines between neighbours of different phase or orientation, twins' in white."""
+    real = boundary_edges(canvas, angle, forgive_twins=True)
+    every = boundary_edges(canvas, angle)
+    twins = [e & ~r for e, r in zip(every, real, strict=True)]
+    _draw_edges(canvas, ax, real, color="black", linewidth=0.7, zorder=2.1)
+    _draw_edges(canvas, ax, twins, color="white", linewidth=0.4, zorder=2.0)
+
+
+def _draw_edges(canvas: Canvas, ax: Axes, edges: Sequence[np.ndarray], **style: Any) -> None:
+    """Draw the sides of positions that `boundary_edges` tells."""
     from matplotlib.collections import LineCollection
 
     left, right, bottom, top = canvas.extent
     ny, nx = canvas.shape
     x, y = np.linspace(left, right, nx + 1), np.linspace(top, bottom, ny + 1)
-    beside, below = boundary_edges(canvas, angle)
+    beside, below = edges
     row, column = np.nonzero(beside)
     upright = np.stack(
         [np.stack([x[column + 1], y[row]], -1), np.stack([x[column + 1], y[row + 1]], -1)], 1
@@ -405,14 +430,18 @@ def _draw_boundaries(canvas: Canvas, ax: Axes, angle: float) -> None:
     level = np.stack(
         [np.stack([x[column], y[row + 1]], -1), np.stack([x[column + 1], y[row + 1]], -1)], 1
     )
-    lines = LineCollection(
-        [*upright, *level], colors="black", linewidths=0.6, capstyle="projecting"
-    )
+    lines = LineCollection([*upright, *level], capstyle="projecting", **style)
     ax.add_collection(lines, autolim=False)
 
 
-def boundary_edges(canvas: Canvas, angle: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return where a boundary lies, shapes (ny, nx - 1) to the right and (ny - 1, nx) below."""
+def boundary_edges(
+    canvas: Canvas, angle: float, *, forgive_twins: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return where a boundary lies, shapes (ny, nx - 1) to the right and (ny - 1, nx) below.
+
+    With `forgive_twins` there is none where one side is the other turned by 180 degrees about the
+    beam, to within the angle.
+    """
     xmap = canvas.xmap
     rotations = best_rotations(xmap)
     phase_id = canvas.image(xmap.phase_id.astype(float), NOT_INDEXED)
@@ -427,9 +456,11 @@ def boundary_edges(canvas: Canvas, angle: float) -> tuple[np.ndarray, np.ndarray
             same = (phase_id[first] == i) & (phase_id[second] == i)
             group = xmap.phases[i].point_group
             if group is not None:
-                found = disorientation_angles(
-                    quaternions[first][same], quaternions[second][same], group
-                )
+                one, other = quaternions[first][same], quaternions[second][same]
+                found = disorientation_angles(one, other, group)
+                if forgive_twins:
+                    twin = disorientation_angles(turned_about_beam(one), other, group)
+                    found = np.minimum(found, twin)
                 edge[same] = found > angle
         edges.append(edge)
     return edges[0], edges[1]

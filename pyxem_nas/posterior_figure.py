@@ -14,7 +14,7 @@ import numpy as np
 from pyxem_nas.bundle import ModelBundle
 from pyxem_nas.evaluation import disorientation_angles, turned_about_beam
 from pyxem_nas.orientation import laue_proper_group
-from pyxem_nas.plotting import PHASE_COLORS, STYLE
+from pyxem_nas.plotting import PHASE_COLORS, drawing
 from pyxem_nas.posterior import (
     NEAR,
     Posterior,
@@ -120,7 +120,7 @@ def plot_posterior(
         distortion=distortion,
     )
     shown = bundle.phases[posterior.phase_id]
-    with plt.rc_context(STYLE):
+    with drawing():
         figure = plt.figure(figsize=(10.2, 4.1 + 0.18 * len(posterior.candidates)))
         heights = [3.7, 0.55 + 0.18 * len(posterior.candidates)]
         upper, lower = figure.subfigures(2, 1, height_ratios=heights)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyxem_nas.bundle import ModelBundle
+from pyxem_nas.calibration import get_acquisition
 from pyxem_nas.console import to_plain
 from pyxem_nas.crystal_map import NOT_INDEXED
 from pyxem_nas.file_writing import replacing
@@ -49,6 +50,7 @@ body { font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", Arial, sans-serif; c
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem;
      border-bottom: 1px solid #ddd; padding-bottom: .2rem; }
 .sub { color: #666; margin-top: .2rem; } .note { color: #555; font-size: .9rem; }
+.wide { overflow-x: auto; }
 img { max-width: 100%; height: auto; display: block; margin: .6rem auto; }
 table { border-collapse: collapse; margin: .6rem 0; }
 th, td { padding: .28rem .8rem; text-align: right; border-bottom: 1px solid #eee;
@@ -61,6 +63,8 @@ th:first-child, td:first-child { text-align: left; white-space: nowrap; }
 .fine { border-left: 4px solid #009E73; background: #eef8f4; padding: .5rem .9rem; }
 details { margin: .5rem 0; } summary { cursor: pointer; font-weight: 600; }
 .plain table { margin: 0; } .plain table td { padding: .05rem .8rem .05rem 0; border: 0; }
+@media screen and (max-width: 860px) { body { margin: 1rem auto; padding: 0 .8rem; }
+    .wide img { max-width: none; width: 860px; } th, td { padding: .28rem .5rem; } }
 @media print { details > * { display: block; } h2 { break-after: avoid; }
                img { break-inside: avoid; } }
 """
@@ -201,8 +205,8 @@ def _statistics(xmap: CrystalMap, angle: float) -> str:
              "Median reliability", "By network", "Grains", "Median grain diameter"]  # fmt: skip
     note = (
         "Area fraction of the indexed positions. Confidence is P(phase) × P(orientation within "
-        f"5°). Grains: neighbours within {angle:g}°, at least 3 positions; those cut by the edge "
-        "of the map are counted."
+        f"5°). Grains: neighbours within {angle:g}°, 180° twins about the beam forgiven, at least "
+        "3 positions; those cut by the edge of the map are counted."
     )
     return _table(heads, rows) + f'<p class="note">{note}</p>'
 
@@ -222,7 +226,8 @@ def _maps(xmap: CrystalMap, angle: float) -> str:
     figure = plot_map(xmap, directions=("x", "y", "z"), boundary_angle=angle)
     note = (
         "Black: not indexed; grey: no second solution to compare with. Black lines: boundaries of "
-        f"phases and of more than {angle:g}°."
+        f"phases and of more than {angle:g}°; white, thin: those to the 180° twin about the beam, "
+        "which IPF maps do not show."
     )
     return _image(figure, "Phase map, IPF maps and measures of trust", dpi=170) + _note(note)
 
@@ -240,7 +245,10 @@ def _grains(xmap: CrystalMap, angle: float) -> str:
     sizes = measure_grains(xmap, angle=angle)
     if not any(len(values) for values in sizes.values()):
         return _note("No grain has 3 or more positions.")
-    note = f"Diameter of the circle of a grain's area; a grain ends where {angle:g}° are exceeded."
+    note = (
+        f"Diameter of the circle of a grain's area; a grain ends where {angle:g}° are exceeded, "
+        "180° twins about the beam forgiven."
+    )
     return _image(plot_grain_sizes(xmap, sizes), "Histograms of grain sizes") + _note(note)
 
 
@@ -266,7 +274,7 @@ def _making(
             "patterns": f"{shape._signal_shape_in_array[1]} × {shape._signal_shape_in_array[0]}, "
             f"{signal.data.dtype}",
             "pixel size": f"{axes[0].scale:.5g} {_plain_unit(axes[0].units)}",
-        } | dict(settings)
+        } | _say_defaults(signal, bundle, settings)
     parts.append(_details("Settings", {k: _shorten(v) for k, v in settings.items()}, is_open=True))
     parts.append(_details("Versions", {"python": sys.version.split()[0]} | _versions()))
     if bundle is not None:
@@ -281,6 +289,34 @@ def _making(
             picture = _image(plot_search(bundle), "Trials of the architecture search")
             parts.append(f"<details><summary>Architecture search</summary>{picture}</details>")
     return "".join(parts)
+
+
+def _say_defaults(
+    signal: ElectronDiffraction2D, bundle: ModelBundle | None, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the settings with what None stands for."""
+    settings = dict(settings)
+    acquisition = settings.get("acquisition")
+    if acquisition is None and bundle is not None:
+        acquisition = get_acquisition(signal, bundle.acquisition)
+    if acquisition is not None:
+        settings["acquisition"] = (
+            f"{acquisition.beam_energy:g} kV, precession {acquisition.precession_angle:.3g}°"
+        )
+    if settings.get("center") is None:
+        axes = signal.axes_manager.signal_axes
+        at = ", ".join(f"{-axis.offset / axis.scale:.2f}" for axis in axes)
+        is_set = any(axis.offset for axis in axes)
+        settings["center"] = f"the calibration's, ({at}) pixels" if is_set else "auto"
+    stand_for = {"phases": "all of the bundle", "mask": "none", "detector_flip": "none",
+                 "distortion": "none", "navigation_mask": "none"}  # fmt: skip
+    if bundle is not None:
+        stand_for["min_confidence"] = f"the bundle's, {bundle.thresholds.confidence:.3g}"
+        stand_for["template_threshold"] = f"the bundle's, {bundle.thresholds.template:.3g}"
+    for name, text in stand_for.items():
+        if name in settings and settings[name] is None:
+            settings[name] = text
+    return settings
 
 
 def _plain_unit(unit: Any) -> str:
@@ -337,7 +373,8 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide">{table}</div>'
 
 
 def _details(title: str, values: Mapping[str, Any], *, is_open: bool = False) -> str:
@@ -381,4 +418,5 @@ def _image(figure: Figure, description: str, *, dpi: int = 130) -> str:
     figure.savefig(buffer, format="png", dpi=dpi)
     plt.close(figure)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img alt="{escape(description)}" src="data:image/png;base64,{data}">'
+    source = f"data:image/png;base64,{data}"
+    return f'<div class="wide"><img alt="{escape(description)}" src="{source}"></div>'

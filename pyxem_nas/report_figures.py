@@ -9,15 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from pyxem_nas.crystal_map import all_positions, best_rotations
-from pyxem_nas.grains import segment_grains
+from pyxem_nas.crystal_map import NOT_INDEXED, all_positions, best_rotations
 from pyxem_nas.orientation import fibonacci_sphere, quaternions_to_matrices
 from pyxem_nas.plotting import (
-    STYLE,
     Canvas,
+    boundary_edges,
     colors_by_phase,
+    drawing,
     format_unit,
     indexed_phases,
 )
@@ -54,7 +56,9 @@ def get_confidence(xmap: CrystalMap) -> np.ndarray:
     return np.where(known, product, np.nan)
 
 
-def measure_grains(xmap: CrystalMap, *, angle: float = 5.0) -> dict[str, np.ndarray]:
+def measure_grains(
+    xmap: CrystalMap, *, angle: float = 5.0, forgive_twins: bool = True
+) -> dict[str, np.ndarray]:
     """Return the sizes of the grains of each phase.
 
     Parameters
@@ -63,6 +67,9 @@ def measure_grains(xmap: CrystalMap, *, angle: float = 5.0) -> dict[str, np.ndar
         Map of up to two dimensions.
     angle
         Disorientation in degrees that parts neighbouring positions into two grains.
+    forgive_twins
+        Whether an orientation and its 180-degree twin about the beam belong to one grain. Patterns
+        often cannot tell them, and a grain would fall into crumbs.
 
     Returns
     -------
@@ -73,18 +80,16 @@ def measure_grains(xmap: CrystalMap, *, angle: float = 5.0) -> dict[str, np.ndar
     canvas = Canvas(xmap)
     axes = [np.unique(c) for c in all_positions(xmap)]
     steps = [np.ptp(c) / (c.size - 1) for c in axes if c.size > 1]
-    phase_id = np.full(xmap.is_in_data.size, -1)
-    phase_id[xmap.is_in_data] = xmap.phase_id
-    quaternions = np.tile([1.0, 0, 0, 0], (phase_id.size, 1))
-    quaternions[xmap.is_in_data] = best_rotations(xmap).data
-    present = indexed_phases(xmap)
-    numbers = {i: k for k, (i, _) in enumerate(present)}
-    compact = np.array([numbers.get(int(i), -1) for i in phase_id])
-    groups = [xmap.phases[i].point_group for i, _ in present]
-    grains = segment_grains(compact, quaternions, canvas.shape, groups, angle=angle)
+    phase_id = canvas.image(xmap.phase_id.astype(float), NOT_INDEXED).astype(int).ravel()
+    index = np.arange(phase_id.size).reshape(canvas.shape)
+    beside, below = boundary_edges(canvas, angle, forgive_twins=forgive_twins)
+    first = np.concatenate([index[:, :-1][~beside], index[:-1][~below]])
+    second = np.concatenate([index[:, 1:][~beside], index[1:][~below]])
+    graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(phase_id.size,) * 2)
+    _, grains = connected_components(graph, directed=False)
     sizes = {}
-    for k, (_, name) in enumerate(present):
-        counts = np.bincount(grains[compact == k])
+    for i, name in indexed_phases(xmap):
+        counts = np.bincount(grains[phase_id == i])
         counts = counts[counts >= _MIN_POSITIONS]
         if canvas.is_plane:
             sizes[name] = 2 * np.sqrt(counts * np.prod(steps) / np.pi)
@@ -102,7 +107,7 @@ def plot_grain_sizes(xmap: CrystalMap, sizes: Mapping[str, np.ndarray]) -> Figur
     highest = max((values.max() for values in shown.values()), default=1.0)
     n_bins = int(np.clip(np.sqrt(sum(map(len, shown.values()))) * 1.5, 6, 30))
     bins = np.linspace(0, highest * 1.0001, n_bins + 1)
-    with plt.rc_context(STYLE):
+    with drawing():
         figure, axes = plt.subplots(1, max(len(shown), 1), figsize=(3.3 * max(len(shown), 1), 2.3),
                                     layout="constrained", squeeze=False, sharey=True)  # fmt: skip
         for ax, (name, values) in zip(axes.flat, shown.items(), strict=False):
@@ -131,7 +136,7 @@ def plot_textures(xmap: CrystalMap) -> Figure:
 
     phases = indexed_phases(xmap)
     rotations = best_rotations(xmap)
-    with plt.rc_context(STYLE):
+    with drawing():
         figure = plt.figure(figsize=(10.6, 1.95 * max(len(phases), 1)))
         bands = np.atleast_1d(figure.subfigures(max(len(phases), 1), 1))
         for band, (i, name) in zip(bands, phases, strict=False):
@@ -272,7 +277,7 @@ def plot_examples(viewer: SolutionViewer) -> Figure:
     colors = {xmap.phases[i].name: color for i, color in colors_by_phase(xmap).items()}
     column_of_row = np.flatnonzero(viewer.rows >= 0)
     shape = viewer.signal.axes_manager._navigation_shape_in_array
-    with plt.rc_context(STYLE):
+    with drawing():
         figure, axes = plt.subplots(len(rows), 3, figsize=(8.7, 3.05 * len(rows)),
                                     layout="constrained", squeeze=False)  # fmt: skip
         drawn = []

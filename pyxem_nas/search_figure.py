@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pyxem_nas.bundle import ModelBundle
-from pyxem_nas.plotting import PHASE_COLORS, STYLE
+from pyxem_nas.plotting import PHASE_COLORS, drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,8 @@ def plot_search(
 
     One panel a search, one point a trial: validation accuracy or loss against speed; the number is
     that of the trial, the area of the point shows the number of parameters, and the network that
-    was taken, the one of the lowest validation loss, is marked.
+    was taken is marked: the one of the lowest validation loss, unless another was stated when the
+    bundle was trained. Where that one is none of the trials, the best is marked as such.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def plot_search(
             f"no architecture was searched for bundle {bundle.name!r}; search_models with "
             "max_trials > 0 does"
         )
-    with plt.rc_context(STYLE):
+    with drawing():
         n_columns = min(len(reports), 3)
         n_rows = -(-len(reports) // n_columns)
         figure, axes = plt.subplots(
@@ -75,15 +76,32 @@ def plot_search(
         for ax in axes.flat[len(reports) :]:
             ax.remove()
         for ax, report in zip(axes.flat, reports, strict=False):
-            _draw_search(ax, report, metric)
+            _draw_search(ax, report, metric, *_find_taken(bundle, report))
         figure.supylabel(_LABELS[metric], fontsize=8)
         figure.supxlabel("Patterns per second, network alone, on the machine of the search",
                          fontsize=8)  # fmt: skip
     return figure
 
 
-def _draw_search(ax: Axes, report: Mapping[str, Any], metric: str) -> None:
-    """Draw the trials of one search."""
+def _find_taken(bundle: ModelBundle, report: Mapping[str, Any]) -> tuple[int, str]:
+    """Return which trial is to be marked, counted from the best, and with what word."""
+    settings = bundle.provenance.get("settings", {})
+    name = "phase_architecture" if report["target"] == "phase" else "architecture"
+    stated = settings.get(name)
+    if settings.get("max_trials") != 0 or not stated:
+        return 0, "taken"  # trials come best first
+    for k, trial in enumerate(report["trials"]):
+        # AutoKeras puts the block's name before that of a hyperparameter
+        values = trial.get("hyperparameters", {})
+        tried = {key.rpartition("/")[2]: value for key, value in values.items()}
+        shared = stated.keys() & tried.keys()
+        if shared and all(tried[key] == stated[key] for key in shared):
+            return k, "taken"
+    return 0, "best"
+
+
+def _draw_search(ax: Axes, report: Mapping[str, Any], metric: str, marked: int, word: str) -> None:
+    """Draw the trials of one search; one of them gets a ring and a word."""
     trials = report["trials"]
     values = np.array([_value(trial, metric) for trial in trials])
     rates = np.array([trial["patterns_per_second"] for trial in trials], float)
@@ -92,14 +110,15 @@ def _draw_search(ax: Axes, report: Mapping[str, Any], metric: str) -> None:
     shown = np.isfinite(values)
     ax.scatter(rates[shown], values[shown], np.maximum(sizes[shown], 6), color=PHASE_COLORS[0],
                alpha=0.75, linewidths=0)  # fmt: skip
-    if shown[0]:  # trials come best first
-        ax.scatter(rates[:1], values[:1], 150, facecolors="none", edgecolors=PHASE_COLORS[5],
-                   linewidths=1.5)  # fmt: skip
-        ax.annotate(f"taken, {trials[0]['n_parameters'] / 1000:.0f}k parameters",
-                    (rates[0], values[0]), xytext=(10, 7), textcoords="offset points",
-                    color=PHASE_COLORS[5], fontsize=7)  # fmt: skip
+    if shown[marked]:
+        place = rates[marked], values[marked]
+        ax.scatter(*place, 150, facecolors="none", edgecolors=PHASE_COLORS[5], linewidths=1.5)
+        inwards = -1 if np.sum(rates[shown] > place[0]) < 0.25 * np.sum(shown) else 1
+        ax.annotate(f"{word}, {trials[marked]['n_parameters'] / 1000:.0f}k parameters", place,
+                    xytext=(10 * inwards, 7), textcoords="offset points", fontsize=7,
+                    ha="left" if inwards > 0 else "right", color=PHASE_COLORS[5])  # fmt: skip
     for k in np.flatnonzero(shown):
-        below = -14 if k == 0 else -12  # the first has a ring
+        below = -14 if k == marked else -12  # that one has a ring
         ax.annotate(str(trials[k]["trial"]), (rates[k], values[k]), xytext=(0, below),
                     textcoords="offset points", ha="center", fontsize=6, color="0.3")  # fmt: skip
     low, high = rates[shown].min(), rates[shown].max()
