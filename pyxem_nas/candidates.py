@@ -187,18 +187,46 @@ def _nearest(a, b, symmetry, image):
     return best
 
 
+@numba.njit(cache=True, fastmath=_FASTMATH)
+def _list_variants(a, symmetry, variants):
+    """Fill `variants` (4, n_operations) with what an orientation's variants are compared with.
+
+    The scalar product of column k and b is that of a and the variant of b by operation k.
+    """
+    for k in range(len(symmetry)):
+        s = symmetry[k]  # its conjugate times a
+        variants[0, k] = s[0] * a[0] + s[1] * a[1] + s[2] * a[2] + s[3] * a[3]
+        variants[1, k] = s[0] * a[1] - s[1] * a[0] - s[2] * a[3] + s[3] * a[2]
+        variants[2, k] = s[0] * a[2] + s[1] * a[3] - s[2] * a[0] - s[3] * a[1]
+        variants[3, k] = s[0] * a[3] - s[1] * a[2] + s[2] * a[1] - s[3] * a[0]
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE)
+def _largest_product(variants, b):
+    """Return |cos| of half the disorientation, as `_nearest` does, on vector registers."""
+    largest = 0.0
+    for k in range(variants.shape[1]):
+        product = abs(
+            variants[0, k] * b[0]
+            + variants[1, k] * b[1]
+            + variants[2, k] * b[2]
+            + variants[3, k] * b[3]
+        )
+        largest = product if product > largest else largest
+    return largest
+
+
 @numba.njit(cache=True, fastmath=_FASTMATH_FINITE)
 def _block_maxima(row, maxima):
     """Fill `maxima` with the largest value of each `_BLOCK` of a row; return the largest of all."""
     largest = np.float32(-3e38)
     for b in range(maxima.size):
         block = row[b * _BLOCK : (b + 1) * _BLOCK]
-        highest = np.float32(-3e38)
-        for i in range(block.size):
-            value = np.float32(block[i])
-            highest = value if value > highest else highest
+        highest = block[0]  # of the row's type: integers of eight bits compare 64 at a time
+        for i in range(1, block.size):
+            highest = block[i] if block[i] > highest else highest
         maxima[b] = highest
-        largest = highest if highest > largest else largest
+        largest = maxima[b] if maxima[b] > largest else largest
     return largest
 
 
@@ -291,6 +319,7 @@ def _select(logits, log_norm, scale, references, symmetry, n_inplane, n_candidat
         q = np.empty(4)
         image = np.empty(4)
         centre = np.zeros((n_candidates, 4))
+        variants = np.empty((n_candidates, 4, len(symmetry)))
         mass = np.zeros(n_candidates)
         cell = np.zeros(n_candidates, np.int64)
         row = logits[i]
@@ -311,13 +340,15 @@ def _select(logits, log_norm, scale, references, symmetry, n_inplane, n_candidat
             )
             merged = False
             for j in range(n_kept):
-                if _nearest(centre[j], q, symmetry, image) > _MERGE_COSINE:
+                if _largest_product(variants[j], q) > _MERGE_COSINE:
+                    _nearest(centre[j], q, symmetry, image)
                     quaternions[i, j] += p * image
                     mass[j] += p
                     merged = True
                     break
             if not merged and n_kept < n_candidates:
                 centre[n_kept] = q
+                _list_variants(q, symmetry, variants[n_kept])
                 quaternions[i, n_kept] = p * q
                 mass[n_kept] = p
                 cell[n_kept] = top[t]
@@ -329,8 +360,9 @@ def _select(logits, log_norm, scale, references, symmetry, n_inplane, n_candidat
             a = quaternions[i, j]
             q[0], q[1], q[2], q[3] = -a[3], a[2], -a[1], a[0]
             known = False
+            _list_variants(q, symmetry, variants[0])  # no longer needed for the first
             for m in range(n_kept):
-                if _nearest(quaternions[i, m], q, symmetry, image) > _MERGE_COSINE:
+                if _largest_product(variants[0], quaternions[i, m]) > _MERGE_COSINE:
                     known = True
             if known:
                 continue

@@ -16,7 +16,8 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -185,18 +186,35 @@ def quantize(content: bytes, inputs: np.ndarray) -> bytes:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     model = load_keras(content)
-    signature = [tf.TensorSpec((BATCH, *model.input_shape[1:]), tf.float32)]
-    forward = tf.function(lambda batch: model(batch, training=False), input_signature=signature)
-    frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    # logits of 100,000 cells stay as they are: candidates are found in the steps
-    converter.inference_output_type = tf.int8
+    shape = (BATCH, *model.input_shape[1:])
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.float32)])
+    def forward(batch):
+        return model(batch, training=False)
+
     starts = range(0, len(inputs) - BATCH + 1, BATCH)
-    converter.representative_dataset = lambda: ([inputs[s : s + BATCH]] for s in starts)
-    with warnings.catch_warnings():  # that scales are taken from the inputs
-        warnings.simplefilter("ignore")
+    with _silence():
+        frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        # logits of 100,000 cells stay as they are: candidates are found in the steps
+        converter.inference_output_type = tf.int8
+        converter.representative_dataset = lambda: ([inputs[s : s + BATCH]] for s in starts)
         return converter.convert()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the converter's advice to its own authors from users."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def get_copy_name(content: bytes, sample: Sample) -> str:
