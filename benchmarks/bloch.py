@@ -8,6 +8,7 @@ up, as pictures are shown: row 0, at the top, is the largest y.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from zlib import crc32
 
@@ -145,6 +146,7 @@ def draw_images(patterns: BlochPatterns, camera: Camera, seed: int) -> Images:
     return Images(data, centers, true_centers, too_few, get_beam_stop(camera))
 
 
+@cache
 def get_beam_stop(camera: Camera) -> np.ndarray:
     """Return the pixels behind the beam stop, boolean, shape (144, 144)."""
     middle = 0.5 * (SIZE - 1)

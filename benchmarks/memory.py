@@ -27,8 +27,7 @@ METHODS = {
     "network": {"method": "network", "refine": True},
     "hybrid": {"method": "hybrid", "refine": True},
 }
-PATTERN = (144, 144)
-SCALE = 0.0246
+SIDE, SCALE = 144, 0.0246  # of the shipped bundle's simulated camera
 N_DIFFERENT = 400  # simulated patterns, repeated over the scan
 
 
@@ -54,7 +53,7 @@ class MemoryWatch(threading.Thread):
             time.sleep(0.02)
 
 
-def make_scan(n_bytes: float):
+def make_scan(n_bytes: float, side: int):
     """Return a lazy scan of so many bytes, whose blocks are generated when they are read."""
     import dask.array as da
     import numpy as np
@@ -63,19 +62,22 @@ def make_scan(n_bytes: float):
     from pyxem_nas import ModelBundle, simulate_scan
 
     bundle = ModelBundle.load("steel")
-    some, _ = simulate_scan(bundle.phase_list, (N_DIFFERENT,), bundle.acquisition, seed=1)
+    some, _ = simulate_scan(
+        bundle.phase_list, (N_DIFFERENT,), bundle.acquisition, seed=1, pattern_shape=(side, side),
+        scale=SCALE * SIDE / side, spot_sigma=1.6 * side / SIDE,
+    )  # fmt: skip
     templates = np.asarray(some.data)
     n_columns = 1000 if n_bytes > 1e9 else 200
-    n_rows = max(2, round(n_bytes / (n_columns * PATTERN[0] * PATTERN[1])))
+    n_rows = max(2, round(n_bytes / (n_columns * side**2)))
 
     def generate(block_info=None) -> np.ndarray:
         (y0, y1), (x0, x1), *_ = block_info[None]["array-location"]
         position = np.arange(y0, y1)[:, None] * n_columns + np.arange(x0, x1)
         return templates[position % N_DIFFERENT]
 
-    rows = max(1, 1024 // n_columns)
+    rows = max(1, 1024 * SIDE**2 // (n_columns * side**2))
     chunks = da.core.normalize_chunks(
-        (rows, n_columns, -1, -1), (n_rows, n_columns, *PATTERN), dtype="uint8"
+        (rows, n_columns, -1, -1), (n_rows, n_columns, side, side), dtype="uint8"
     )
     data = da.map_blocks(generate, chunks=chunks, dtype="uint8", meta=np.empty((0,) * 4, "uint8"))
     scan = LazyElectronDiffraction2D(data)
@@ -86,21 +88,22 @@ def make_scan(n_bytes: float):
 def calibrate(scan) -> None:
     """Set scale and centre of the simulated camera."""
     for axis in scan.axes_manager.signal_axes:
-        axis.scale, axis.units, axis.offset = SCALE, "$A^{-1}$", -71.5 * SCALE
+        axis.scale, axis.units = SCALE * SIDE / axis.size, "$A^{-1}$"
+        axis.offset = -0.5 * (axis.size - 1) * axis.scale
 
 
-def run_one(kind: str, gigabytes: float, method: str, path: Path) -> dict:
+def run_one(kind: str, gigabytes: float, method: str, side: int, path: Path) -> dict:
     """Index one scan in this process and return figures."""
     import hyperspy.api as hs
 
     import pyxem_nas  # noqa: F401
 
     if kind == "generated":
-        scan = make_scan(gigabytes * 1e9)
+        scan = make_scan(gigabytes * 1e9, side)
     else:
         scan = hs.load(path, lazy=True, signal_type="electron_diffraction")
         calibrate(scan)
-    options = METHODS[method] | {"show_progressbar": False, "center": (71.5, 71.5)}
+    options = METHODS[method] | {"show_progressbar": False, "center": (0.5 * (side - 1),) * 2}
     started = time.perf_counter()
     scan.inav[:20, :2].index_phase_orientation("steel", **options)
     start_up = time.perf_counter() - started
@@ -121,17 +124,17 @@ def run_one(kind: str, gigabytes: float, method: str, path: Path) -> dict:
     }
 
 
-def write_file(kind: str, gigabytes: float, path: Path) -> None:
+def write_file(gigabytes: float, side: int, path: Path) -> None:
     """Write a scan to disk, block by block."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a .blo file keeps its scale in cm
-        make_scan(gigabytes * 1e9).save(path, overwrite=True)
+        make_scan(gigabytes * 1e9, side).save(path, overwrite=True)
 
 
 def run_apart(arguments: argparse.Namespace, kind: str, gigabytes: float, path: Path) -> dict:
     """Run one size in a process of its own, after writing its file in another."""
     common = [sys.executable, __file__, kind, "--gigabytes", str(gigabytes)]
-    common += ["--method", arguments.method, "--path", str(path)]
+    common += ["--method", arguments.method, "--side", str(arguments.side), "--path", str(path)]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     if kind != "generated" and not path.exists():
         subprocess.run([*common, "--child", "write"], check=True, env=environment)
@@ -151,26 +154,26 @@ def main() -> None:
     parser.add_argument("kinds", nargs="+", choices=("generated", "blo", "zspy", "hspy"))
     parser.add_argument("--gigabytes", type=float, nargs="+", default=[0.2, 1.0])
     parser.add_argument("--method", choices=METHODS, default="fast")
+    parser.add_argument("--side", type=int, default=SIDE, help="pixels of a pattern's side")
     parser.add_argument("--folder", type=Path, default=None, help="for the files, kept there")
     parser.add_argument("--limit", type=float, default=2.5, help="GiB of own memory allowed")
+    parser.add_argument("--output", type=Path, help="file that the report is added to")
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--child", choices=("write", "index"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child == "write":
-        write_file(arguments.kinds[0], arguments.gigabytes[0], arguments.path)
+        write_file(arguments.gigabytes[0], arguments.side, arguments.path)
         return
     if arguments.child == "index":
-        child = (arguments.kinds[0], arguments.gigabytes[0], arguments.method, arguments.path)
-        print(json.dumps(run_one(*child)))
+        child = (arguments.kinds[0], arguments.gigabytes[0], arguments.method, arguments.side)
+        print(json.dumps(run_one(*child, arguments.path)))
         return
-    from report import describe_run
+    from report import _table, describe_run
 
     run = describe_run(arguments)
     machine = run["machine"]
-    print(f"{run['date']}, commit {run['commit']}, {machine['cpu']}, {machine['cores']} cores,")
-    print(f"load at the start {machine['load']:.1f}; steel, method {arguments.method}, GiB.\n")
-    print("| scan | GB | patterns | own before | peak own | peak resident | patterns/s |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    head = ["scan", "GB", "patterns", "own before", "peak own", "peak resident", "patterns/s"]
+    rows = []
     worst = 0.0
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
@@ -179,11 +182,19 @@ def main() -> None:
                 path = folder / f"memory-{gigabytes:g}GB.{kind}"
                 f = run_apart(arguments, kind, gigabytes, path)
                 worst = max(worst, f["own"])
-                print(
-                    f"| {kind} | {f['gigabytes']:.1f} | {f['patterns']} | {f['before']:.2f} | "
-                    f"{f['own']:.2f} | {f['resident']:.2f} | {f['patterns_per_second']:.0f} |",
-                    flush=True,
-                )
+                figures = [f"{f[name]:.2f}" for name in ("before", "own", "resident")]
+                rate = f"{f['patterns_per_second']:.0f}"
+                rows.append([kind, f"{f['gigabytes']:.1f}", str(f["patterns"]), *figures, rate])
+                print(*rows[-1], flush=True)
+    report = (
+        f"{run['date']}, commit {run['commit']}, {machine['cpu']}, {machine['cores']} cores, load "
+        f"at the start {machine['load']:.1f}; steel, method {arguments.method}, memory in GiB.\n\n"
+        f"    {run['command']}\n\n{_table(head, rows)}"
+    )
+    print(report)
+    if arguments.output is not None:
+        with arguments.output.open("a") as file:
+            file.write(report + "\n")
     if worst > arguments.limit:
         raise SystemExit(f"peak own memory {worst:.2f} GiB is over {arguments.limit:g} GiB")
 

@@ -57,6 +57,7 @@ _N_VALIDATION = 300  # measured patterns of a phase that validate, at most
 _N_SIMULATED = 768  # simulations of each kind that validate
 _MAX_FORGOTTEN = 0.005  # share of the simulations right before that may be lost
 _PATIENCE = 3  # epochs without improvement
+_SHARES = (0.25, 0.5, 0.75, 1.0)  # of the way from the old weights to the tuned ones
 _BATCH = 256
 _MIXTURE = {"measured": 0.4, "camera": 0.35, "known": 0.25}
 _FRAME_TOLERANCE = 0.9  # of the best frame's score that the map's own must reach
@@ -184,8 +185,9 @@ def fine_tune(
     Measured descriptors are turned by random azimuths, their target with them, and jittered in
     intensity. Each batch mixes them with simulations: through cameras that look like the scan's,
     and through those of the bundle's own training, so that orientations and phases that the scan
-    lacks are not forgotten. A quarter of the grains of each phase validates; a network is replaced
-    only where its validation got better and the bundle's own simulations lost next to nothing.
+    lacks are not forgotten. A quarter of the grains of each phase validates; of the weights between
+    those before and after tuning the best are taken with which the bundle's own simulations lose
+    next to nothing (Wortsman et al. 2022, arXiv:2109.01903).
 
     Probabilities are calibrated on the validation grains and on simulations of the scan's camera;
     after self-training on simulations alone. The trusted positions of a map are its easier ones.
@@ -599,8 +601,9 @@ def _tune(
         jit_compile=True,
     )
     sets = _validation_sets(task, settings.seed)
-    first = before = _validate(model, task, sets)
-    best, weights, best_epoch = before, model.get_weights(), 0
+    start = model.get_weights()
+    before = best = _validate(model, task, sets)
+    weights, best_epoch = start, 0
     settings.report(f"{title}: {_say(before)}")
     for epoch in range(1, settings.epochs + 1):
         network = 0 if task.phase_id is None else 1 + task.phase_id
@@ -609,13 +612,40 @@ def _tune(
             model.train_on_batch(*task.make_batch(rng))
         figures = _validate(model, task, sets)
         settings.report(f"{title}, epoch {epoch}/{settings.epochs}: {_say(figures)}")
-        kept = figures["known"]["right"] >= first["known"]["right"] - _MAX_FORGOTTEN
-        if kept and _objective(figures) < _objective(best):
+        if _objective(figures) < _objective(best):
             best, weights, best_epoch = figures, model.get_weights(), epoch
         elif epoch - best_epoch >= _PATIENCE:
             break
-    model.set_weights(weights)
-    return best_epoch > 0, {"before": before, "after": best, "best_epoch": best_epoch}
+    share, after = 0.0, before
+    if best_epoch:
+        share, after = _go_part_of_the_way(model, task, sets, start, weights, before)
+        settings.report(f"{title}: {100 * share:.0f} % of the way is kept, {_say(after)}")
+    figure = {"before": before, "after": after, "best_epoch": best_epoch, "share_kept": share}
+    return share > 0, figure
+
+
+def _go_part_of_the_way(
+    model, task, sets, start, end, before
+) -> tuple[float, dict[str, dict[str, float]]]:
+    """Set the best weights between those before and after tuning; return the share and figures.
+
+    Between the two lie networks that learnt most of the new and forgot little of the old (Wortsman
+    et al. 2022, arXiv:2109.01903). One that forgot too much is not taken.
+    """
+    share, best = 0.0, before
+    least = before["known"]["right"] - _MAX_FORGOTTEN
+    for tried in _SHARES:
+        model.set_weights(_mix(start, end, tried))
+        figures = _validate(model, task, sets)
+        if figures["known"]["right"] >= least and _objective(figures) < _objective(best):
+            share, best = tried, figures
+    model.set_weights(_mix(start, end, share))
+    return share, best
+
+
+def _mix(start: list[np.ndarray], end: list[np.ndarray], share: float) -> list[np.ndarray]:
+    """Return the weights a share of the way from the start to the end."""
+    return [a + np.float32(share) * (b - a) for a, b in zip(start, end, strict=True)]
 
 
 def _validation_sets(task: _Task, seed: int) -> dict[str, tuple[np.ndarray, ...]]:

@@ -248,6 +248,32 @@ def quick(monkeypatch):
 SETTINGS = {"epochs": 2, "samples_per_epoch": 1024, "learning_rate": 5e-3, "min_positions": 20}
 
 
+class OneWeight:
+    """A network of one weight, that forgets as it learns."""
+
+    def get_weights(self):
+        return self.weights
+
+    def set_weights(self, weights):
+        self.weights = weights
+
+
+@pytest.mark.parametrize(("forgotten", "share"), [(0.0, 1.0), (0.012, 0.25), (0.5, 0.0)])
+def test_network_that_forgets_goes_part_of_the_way(monkeypatch, forgotten, share):
+    def validate(model, task, sets):
+        way = float(model.get_weights()[0][0])
+        known = {"loss": 1.0, "right": 0.8 - forgotten * way}
+        return {"camera": {"loss": 2 - way, "right": 0.5}, "known": known}
+
+    monkeypatch.setattr(adaptation, "_validate", validate)
+    model, ends = OneWeight(), [[np.zeros(1, np.float32)], [np.ones(1, np.float32)]]
+    model.set_weights(ends[0])
+    before = validate(model, None, None)
+    found, figures = adaptation._go_part_of_the_way(model, None, None, *ends, before)
+    assert found == share == model.get_weights()[0][0]
+    assert figures["camera"]["loss"] == 2 - share
+
+
 def test_tuned_bundle_says_what_was_done_and_the_old_one_stays(
     tiny, quick, grain_scan, steel, tmp_path
 ):
