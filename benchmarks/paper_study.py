@@ -80,6 +80,7 @@ CAMERA = Camera(
 ACQUISITION = Acquisition(200, 0.7)
 SPECS = (DescriptorSpec(), PatternSpec())
 _CHUNK = 1000  # patterns drawn at a time
+_BATCH = 32  # of the few measured patterns
 
 
 # ------------------------------------------------------------------------- scans
@@ -107,7 +108,12 @@ class Scan:
 
 
 def make_scan(options: argparse.Namespace, number: int, folder: Path) -> Scan:
-    """Draw scan `number`; no two scans share an orientation."""
+    """Draw scan `number`, or read it if it was drawn; no two scans share an orientation."""
+    key = f"scan_{number}_{options.shape[0]}x{options.shape[1]}_{options.n_grains}_{options.seed}"
+    images_path, truth_path = folder / f"{key}.npy", folder / f"{key}.npz"
+    if truth_path.exists():  # written last
+        with np.load(truth_path) as truth:
+            return Scan(tuple(options.shape), np.load(images_path, mmap_mode="r"), **truth)
     rng = np.random.default_rng([options.seed, number])
     ny, nx = options.shape
     n_grains = options.n_grains
@@ -122,9 +128,7 @@ def make_scan(options: argparse.Namespace, number: int, folder: Path) -> Scan:
     share = np.clip(0.5 + 0.5 * (distance[:, 1] - distance[:, 0]), 0, 1)
     grain = nearest[:, 0]
     phase, member = np.divmod(nearest, n_grains)
-    images = np.lib.format.open_memmap(
-        folder / f"scan_{number}.npy", "w+", np.uint8, (ny * nx, SIZE, SIZE)
-    )
+    images = np.lib.format.open_memmap(images_path, "w+", np.uint8, (ny * nx, SIZE, SIZE))
     centers = np.empty((ny * nx, 2))
     rotations = np.empty((ny * nx, 4))
     for start in range(0, ny * nx, _CHUNK):
@@ -140,7 +144,12 @@ def make_scan(options: argparse.Namespace, number: int, folder: Path) -> Scan:
             CAMERA, options.seed,
         )  # fmt: skip
         images[rows], centers[rows] = drawn.data, drawn.centers
-    return Scan((ny, nx), images, centers, phase[:, 0], grain, rotations, int((share < 1).sum()))
+    truth = {
+        "centers": centers, "phase": phase[:, 0], "grain": grain, "rotations": rotations,
+        "n_overlaps": int((share < 1).sum()),
+    }  # fmt: skip
+    np.savez(truth_path, **truth)
+    return Scan((ny, nx), images, **truth)
 
 
 def get_patterns(name: str, number: int, options: argparse.Namespace) -> BlochPatterns:
@@ -276,7 +285,7 @@ def _find_architecture(title, inputs, rotate, learn, options, folder):
     source = DescriptorSource(get_reflections(phases), len(PHASES) - 1, ACQUISITION, spec)
     report = search_phase_architecture(
         source,
-        SearchSettings(max_trials=options.trials, epochs=2, seed=options.seed),
+        SearchSettings(options.trials, 2, seed=options.seed, batch_size=_BATCH),
         folder / title.replace(" ", "_").replace(",", ""),
         rotate=rotate,
         measured=(x[training], learn.phase[training], x[held], learn.phase[held]),
@@ -293,8 +302,9 @@ def _train_phase(architecture, x, y, options) -> keras.Model:
     keras.utils.set_random_seed(options.seed)
     model = build_phase_network(architecture, x.shape[1:], len(PHASES))
     settings = TrainingSettings(
-        n_samples=options.epochs * len(x), samples_per_epoch=len(x), seed=options.seed
-    )
+        n_samples=options.epochs * len(x), samples_per_epoch=len(x), seed=options.seed,
+        batch_size=_BATCH, learning_rate=1e-3,
+    )  # fmt: skip
 
     def make_batch(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         rows = rng.integers(0, len(x), n)
@@ -541,7 +551,8 @@ def run(options: argparse.Namespace) -> tuple[dict[str, dict[str, Any]], Scan, M
     """Make the scans, do everything; return the rows of the table, the test scan and its inputs."""
     rng = np.random.default_rng([options.seed, 25])
     with tempfile.TemporaryDirectory(prefix="paper-study-") as name:
-        folder = Path(name)
+        folder = Path(options.directory or name)
+        folder.mkdir(parents=True, exist_ok=True)
         scans = [make_scan(options, number, folder) for number in range(3)]
         _logger.info("three scans of %s, %d positions of the third hold two grains",
                      scans[2].shape, scans[2].n_overlaps)  # fmt: skip
@@ -688,6 +699,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     every = ["phases", "orientations", "systems"]
     parser.add_argument("--parts", nargs="+", choices=every, default=every)
     parser.add_argument("--data", type=Path, help="folder of the Bloch-wave files")
+    parser.add_argument("--directory", type=Path, help="where scans and searches are kept")
     parser.add_argument("--seed", type=int, default=0)
     output = Path(__file__).parent / "results"
     parser.add_argument("--output", type=Path, default=output, help="folder for the results")

@@ -53,6 +53,8 @@ class SearchSettings:
         Of data and tuner.
     min_patterns_per_second
         Networks slower than this on the machine of the search are tried and reported, not chosen.
+    batch_size
+        Descriptors per step; few measured patterns want small batches.
     """
 
     max_trials: int = 12
@@ -62,6 +64,7 @@ class SearchSettings:
     tuner: Tuner = "greedy"
     seed: int = 0
     min_patterns_per_second: float = 0.0
+    batch_size: int = 256
 
 
 @dataclass(frozen=True)
@@ -300,7 +303,7 @@ def _search(target, trunk, head, data, settings, directory, report) -> SearchRep
             x,
             y,
             validation_data=(x_validation, y_validation),
-            batch_size=256,
+            batch_size=settings.batch_size,
             epochs=settings.epochs,
             # without a stopping rule of ours AutoKeras trains the winner again in silence
             callbacks=[keras.callbacks.EarlyStopping(patience=2)],

@@ -242,9 +242,14 @@ def test_ctrl_c_leaves_the_session_usable(bundle, scan, small_blocks):
     plain = counting_branch([])
 
     def press_ctrl_c(*arguments):
-        if first.acquire(blocking=False):
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        stopped.wait(600)  # no block ends before the call is stopped
+        pressing = first.acquire(blocking=False)
+        # no block ends before the call is stopped. A signal that comes just before the main thread
+        # waits does not wake it: again, then
+        for _ in range(60):
+            if pressing:
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            if stopped.wait(10):
+                break
         return plain(*arguments)
 
     # a shell starts background jobs with the signal ignored
