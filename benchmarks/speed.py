@@ -231,7 +231,7 @@ def count_time(predictor: prediction.Predictor) -> Iterator[dict[str, float]]:
         setattr(prediction, name, timed(stage, kept[name]))
     for name, network in networks.items():
         stage = "phase network" if name == "phase" else "orientation networks"
-        predictor._networks[name] = timed(stage, network)
+        predictor._networks[name] = network._replace(predict=timed(stage, network.predict))
     try:
         yield spent
     finally:
@@ -368,9 +368,9 @@ def main(arguments: list[str] | None = None) -> None:
             extra = (Path(folder),) if part == "start-up" else ()
             text += f"## {title}\n\nLoad {os.getloadavg()[0]:.1f} before.\n\n"
             text += measure(bundle, options, *extra) + "\n"
+            options.output.write_text(text.rstrip() + "\n")
             print(part, "done", file=sys.stderr, flush=True)
     print(text)
-    options.output.write_text(text.rstrip() + "\n")
 
 
 if __name__ == "__main__":
