@@ -1,6 +1,6 @@
 """What a session of a thousand million patterns needs, computed from measured figures.
 
-    python benchmarks/scaling.py --fast 347 --refined 247 --hybrid 44 > benchmarks/SCALING.md
+    python benchmarks/scaling.py --fast 1289 --refined 563 --hybrid 80 > benchmarks/SCALING.md
 
 Takes the patterns/s of `results/speed.md`; the other defaults are measured by the commands that the
 page names. Renew the page when one of them changes.
@@ -72,7 +72,7 @@ Arithmetic from measured figures; written by
 
     python benchmarks/scaling.py --fast {a.fast:g} --refined {a.refined:g} --hybrid {a.hybrid:g}
 
-**To be renewed with `results/speed.md`** (marked *): the three speeds on {a.cores} cores of this kind of machine, three
+Measured, `results/speed.md` (marked *): the three speeds on {a.cores} cores of this kind of machine, three
 steel phases, 144 x 144 patterns: fast {a.fast:g}/s*, refined {a.refined:g}/s*, hybrid {a.hybrid:g}/s*. Taken as linear in
 cores: blocks do not talk to each other (`tests/test_distributed.py`), but this was not measured beyond two processes.
 Memory of a worker: {a.gibibytes:g} GiB, the limit that `benchmarks/memory.py` checks. Start-up of a worker, imports and
