@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import pickle
 import sys
 import tempfile
 import time
@@ -117,10 +118,7 @@ def make_scan(options: argparse.Namespace, number: int, folder: Path) -> Scan:
     rng = np.random.default_rng([options.seed, number])
     ny, nx = options.shape
     n_grains = options.n_grains
-    patterns = [
-        load_bloch(name, n_grains, start=number * n_grains, folder=options.data, seed=options.seed)
-        for name in PHASES
-    ]
+    patterns = [get_patterns(name, number, options) for name in PHASES]
     points = np.stack(np.meshgrid(range(ny), range(nx), indexing="ij"), -1).reshape(-1, 2)
     seeds = rng.uniform(0, 1, (len(PHASES) * n_grains, 2)) * [ny, nx]
     distance, nearest = cKDTree(seeds).query(points, k=2)
@@ -558,14 +556,31 @@ def run(options: argparse.Namespace) -> tuple[dict[str, dict[str, Any]], Scan, M
                      scans[2].shape, scans[2].n_overlaps)  # fmt: skip
         learn = describe(scans[:2], options.n_learn // 2, rng)
         test = describe(scans[2:], options.n_test, np.random.default_rng([options.seed, 26]))
-        rows = study_phases(learn, test, options, folder) if "phases" in options.parts else {}
-        if "orientations" in options.parts:
-            rows |= study_orientations(learn, test, options)
-        if "systems" in options.parts:
-            chosen = np.sort(rng.permutation(len(scans[2].phase))[: options.n_systems])
-            few = np.sort(rng.permutation(chosen)[: options.n_peer])
-            rows |= study_systems(scans, chosen, few, options)
+        chosen = np.sort(rng.permutation(len(scans[2].phase))[: options.n_systems])
+        few = np.sort(rng.permutation(chosen)[: options.n_peer])
+        studies = {
+            "phases": lambda: study_phases(learn, test, options, folder),
+            "orientations": lambda: study_orientations(learn, test, options),
+            "systems": lambda: study_systems(scans, chosen, few, options),
+        }
+        rows = {}
+        for part in options.parts:
+            rows |= _keep(folder / f"{part}.pkl", studies[part], options)
     return rows, scans[2], test
+
+
+def _keep(path: Path, study: Callable[[], dict], options: argparse.Namespace) -> dict:
+    """Return a part's rows; those of a run with the same options are read, not made again."""
+    asked = {k: str(v) for k, v in vars(options).items() if k not in ("parts", "output")}
+    if path.exists():
+        kept = pickle.loads(path.read_bytes())  # noqa: S301, our own file
+        if kept["options"] == asked:
+            return kept["rows"]
+    rows = study()
+    partial = path.with_suffix(".part")
+    partial.write_bytes(pickle.dumps({"options": asked, "rows": rows}))
+    partial.replace(path)
+    return rows
 
 
 def add_shares(rows: dict[str, dict[str, Any]], truth: np.ndarray) -> None:

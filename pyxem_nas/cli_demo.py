@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pyxem_nas.cli_index import index_scan
-from pyxem_nas.cli_options import AsJson, Bundle, Seed, option
+from pyxem_nas.cli_options import AsJson, Bundle, Precision, PrecisionName, Seed, option
 from pyxem_nas.console import (
     format_percent,
     print_json,
@@ -35,6 +35,7 @@ def demo(
     shape: Annotated[tuple[int, int], option("Rows and columns of the scan.")] = (60, 60),
     seed: Seed = 0,
     bundle: Bundle = "steel",
+    precision: Precision = PrecisionName.auto,
     as_json: AsJson = False,
 ) -> None:
     """Index a simulated scan and compare the map with the truth.
@@ -54,7 +55,11 @@ def demo(
     with show_status(f"Simulating a scan of {shape[0]} x {shape[1]} patterns"):
         scan, truth = simulate_scan(model.phase_list, shape, model.acquisition, seed=seed)
     # nothing rejected at first: a rejected position has no answer to compare with the truth
-    options = {"min_confidence": 0.0, "show_progressbar": False if as_json else None}
+    options = {
+        "min_confidence": 0.0,
+        "precision": precision.value,
+        "show_progressbar": False if as_json else None,
+    }
     with show_status("Starting the networks"):  # so that the speed is that of the work
         some = scan.inav[:: max(shape[1] // 6, 1), :: max(shape[0] // 6, 1)]
         some.index_phase_orientation(model, **options | {"show_progressbar": False})

@@ -8,13 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pyxem_nas.cli_index import (
-    _calibrate,
-    _known_center,
-    _parse_acquisition,
-    _parse_center,
-)
-from pyxem_nas.cli_options import AsJson, Axis, Bundle, Overwrite, Seed, option
+from pyxem_nas import cli_options
 from pyxem_nas.console import (
     log_progress,
     print_json,
@@ -22,7 +16,7 @@ from pyxem_nas.console import (
     send_logs_to_stderr,
     show_status,
 )
-from pyxem_nas.files import check_can_write, read_map, read_mask, read_scan
+from pyxem_nas.files import check_can_write, read_map, read_scan
 
 commands = typer.Typer()
 
@@ -42,8 +36,8 @@ class FrameName(StrEnum):
 )
 def fine_tune_bundle(
     scan_file: Annotated[Path, typer.Argument(metavar="SCAN", help="Scan that HyperSpy reads.")],
-    bundle: Bundle,
-    output: Annotated[Path, option("Bundle to write, .nas.")],
+    bundle: cli_options.Bundle,
+    output: Annotated[Path, cli_options.option("Bundle to write, .nas.")],
     map_file: Annotated[
         Path | None,
         typer.Argument(
@@ -54,47 +48,36 @@ def fine_tune_bundle(
     ] = None,
     frame: Annotated[
         FrameName,
-        option("The map's rotations: x right, y up as ours, or astar: found in the patterns."),
+        cli_options.option(
+            "The map's rotations: x right, y up as ours, or astar: found in the patterns."
+        ),
     ] = FrameName.patterns,
     min_reliability: Annotated[
-        float, option("Least reliability of a trusted position.", min=0, max=100)
+        float, cli_options.option("Least reliability of a trusted position.", min=0, max=100)
     ] = 15.0,
     min_confidence: Annotated[
-        float, option("Least confidence of a trusted position.", min=0, max=1)
+        float, cli_options.option("Least confidence of a trusted position.", min=0, max=1)
     ] = 0.9,
     phase_name: Annotated[
         list[str] | None,
-        option("MAP_NAME=BUNDLE_NAME of a phase, can be given several times."),
+        cli_options.option("MAP_NAME=BUNDLE_NAME of a phase, can be given several times."),
     ] = None,
-    scale: Annotated[
-        float | None, option("Size of a detector pixel. [default: the file's]")
-    ] = None,
-    units: Annotated[
-        str | None, option("Units of the scale, 1/nm or mrad. [default: 1/angstrom]")
-    ] = None,
-    center: Annotated[
-        str | None,
-        option(
-            "Direct beam in pixels, or auto to find it. [default: the file's, else auto]",
-            metavar="X,Y|auto",
-        ),
-    ] = None,
-    mask: Annotated[Path | None, option("Image .npy, True = detector pixel left out.")] = None,
-    flip: Annotated[Axis | None, option("Axis along which the camera mirrors.")] = None,
+    scale: cli_options.Scale = None,
+    units: cli_options.Units = None,
+    center: cli_options.Center = None,
+    mask: cli_options.Mask = None,
+    flip: cli_options.Flip = None,
     scan_rotation: Annotated[
-        float, option("Degrees from diffraction to scan frame that the map's rotations hold.")
+        float,
+        cli_options.option("Degrees from diffraction to scan frame that the map's rotations hold."),
     ] = 0.0,
-    beam_energy: Annotated[
-        float | None, option("In kV. [default: the file's, else the bundle's]")
-    ] = None,
-    precession: Annotated[
-        float | None, option("In degrees. [default: the file's, else the bundle's]")
-    ] = None,
-    positions: Annotated[int, option("Patterns learned from, at most.", min=1)] = 4000,
-    epochs: Annotated[int, option("Passes, at most.", min=1)] = 8,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    beam_energy: cli_options.BeamEnergy = None,
+    precession: cli_options.Precession = None,
+    positions: Annotated[int, cli_options.option("Patterns learned from, at most.", min=1)] = 4000,
+    epochs: Annotated[int, cli_options.option("Passes, at most.", min=1)] = 8,
+    seed: cli_options.Seed = 0,
+    overwrite: cli_options.Overwrite = False,
+    as_json: cli_options.AsJson = False,
 ) -> None:
     """Adapt a bundle to your microscope with a scan and a map that you trust.
 
@@ -112,9 +95,17 @@ def fine_tune_bundle(
 
         model = ModelBundle.load(bundle)
     send_logs_to_stderr()
+    settings = cli_options.collect_settings(
+        model,
+        mask=mask,
+        flip=flip,
+        scan_rotation=scan_rotation,
+        beam_energy=beam_energy,
+        precession=precession,
+    )
     xmap = None if map_file is None else read_map(map_file)
     scan = read_scan(scan_file)
-    _calibrate(scan, scale, units)
+    cli_options.calibrate(scan, scale, units)
     tuned = fine_tune(
         model,
         scan,
@@ -123,11 +114,8 @@ def fine_tune_bundle(
         min_confidence=min_confidence,
         frame="astar" if frame is FrameName.astar else None,
         phase_names=names,
-        acquisition=_parse_acquisition(model, beam_energy, precession),
-        center=_parse_center(center) or _known_center(scan),
-        mask=None if mask is None else read_mask(mask),
-        detector_flip=None if flip is None else flip.value,
-        scan_rotation=scan_rotation,
+        center=cli_options.parse_center(center) or cli_options.known_center(scan),
+        **settings,
         n_positions=positions,
         epochs=epochs,
         seed=seed,

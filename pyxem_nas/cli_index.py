@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 import warnings
@@ -13,18 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyxem_nas.cli_options import AsJson, Axis, Bundle, Overwrite, option
+from pyxem_nas import cli_options
 from pyxem_nas.console import format_percent, print_json, say, send_logs_to_stderr, show_status
-from pyxem_nas.files import check_can_write, read_mask, read_scan, write_maps
+from pyxem_nas.files import check_can_write, read_scan, write_maps
 
 if TYPE_CHECKING:
     from orix.crystal_map import CrystalMap
     from pyxem.signals import ElectronDiffraction2D
 
     from pyxem_nas.bundle import ModelBundle
-    from pyxem_nas.simulation import Acquisition
-
-_MAP_SUFFIXES = (".ang", ".ctf", ".h5", ".hdf5")
 
 commands = typer.Typer()
 
@@ -36,69 +32,50 @@ commands = typer.Typer()
 )
 def index(
     files: Annotated[list[Path], typer.Argument(help="Scans, of any format that HyperSpy reads.")],
-    bundle: Bundle,
+    bundle: cli_options.Bundle,
     output: Annotated[
         list[str] | None,
-        option(
+        cli_options.option(
             "Map to write, .ctf, .ang or .h5; can be given several times. {stem} stands for the "
             "scan's name. A PNG is put beside the first. [default: {stem}_map.h5]"
         ),
     ] = None,
-    scale: Annotated[
-        float | None, option("Size of a detector pixel. [default: the file's]")
-    ] = None,
-    units: Annotated[
-        str | None, option("Units of the scale, 1/nm or mrad. [default: 1/angstrom]")
-    ] = None,
-    center: Annotated[
-        str | None,
-        option(
-            "Direct beam in pixels, or auto to find it. [default: the file's, else auto]",
-            metavar="X,Y|auto",
-        ),
-    ] = None,
-    mask: Annotated[Path | None, option("Image .npy, True = detector pixel left out.")] = None,
-    flip: Annotated[Axis | None, option("Axis along which the camera mirrors.")] = None,
-    scan_rotation: Annotated[float, option("Degrees from diffraction to scan frame.")] = 0.0,
-    beam_energy: Annotated[
-        float | None, option("In kV. [default: the file's, else the bundle's]")
-    ] = None,
-    precession: Annotated[
-        float | None, option("In degrees. [default: the file's, else the bundle's]")
-    ] = None,
-    method: Annotated[
-        list[str] | None,
-        option(
-            "hybrid, network or template; PHASE=METHOD for one phase, can be given several times. "
-            "[default: hybrid]"
-        ),
-    ] = None,
+    scale: cli_options.Scale = None,
+    units: cli_options.Units = None,
+    center: cli_options.Center = None,
+    mask: cli_options.Mask = None,
+    flip: cli_options.Flip = None,
+    scan_rotation: cli_options.ScanRotation = 0.0,
+    beam_energy: cli_options.BeamEnergy = None,
+    precession: cli_options.Precession = None,
+    method: cli_options.Method = None,
     phase: Annotated[
         list[str] | None,
-        option("Phase to look for, can be given several times. [default: all of the bundle]"),
+        cli_options.option(
+            "Phase to look for, can be given several times. [default: all of the bundle]"
+        ),
     ] = None,
-    n_best: Annotated[int, option("Orientations kept per position.", min=1)] = 1,
-    refine: Annotated[bool, option("Refine the orientations.")] = True,
-    min_confidence: Annotated[
-        float | None,
-        option("Answers below are rejected. [default: the bundle's]", min=0, max=1),
-    ] = None,
+    n_best: Annotated[int, cli_options.option("Orientations kept per position.", min=1)] = 1,
+    refine: cli_options.Refine = True,
+    min_confidence: cli_options.MinConfidence = None,
+    precision: cli_options.Precision = cli_options.PrecisionName.auto,
     report: Annotated[
         bool,
-        option(
+        cli_options.option(
             "Write a report, one HTML file, beside the first map: maps, statistics, grain sizes, "
             "texture, patterns with their answers, and warnings.",
             "--report",
         ),
     ] = False,
     lazy: Annotated[
-        bool, option("Read the patterns piece by piece, or at once.", "--lazy/--eager")
+        bool, cli_options.option("Read the patterns piece by piece, or at once.", "--lazy/--eager")
     ] = True,
     resume: Annotated[
-        bool, option("Go on where an interrupted run of the same command was.", "--resume")
+        bool,
+        cli_options.option("Go on where an interrupted run of the same command was.", "--resume"),
     ] = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    overwrite: cli_options.Overwrite = False,
+    as_json: cli_options.AsJson = False,
 ) -> None:
     """Index scans and write their phase and orientation maps.
 
@@ -110,20 +87,26 @@ def index(
     with show_status("Loading pyxem and the bundle"):
         from pyxem_nas.bundle import ModelBundle
         from pyxem_nas.result_store import remove_store
+        from pyxem_nas.runtime import choose_precision
 
         model = ModelBundle.load(bundle)
     send_logs_to_stderr()
-    stated_center = _parse_center(center)
+    stated_center = cli_options.parse_center(center)
     options = {
-        "method": _parse_method(method or ["hybrid"]),
+        "method": cli_options.parse_method(method or ["hybrid"]),
         "phases": phase,
-        "acquisition": _parse_acquisition(model, beam_energy, precession),
-        "mask": None if mask is None else read_mask(mask),
-        "detector_flip": None if flip is None else flip.value,
-        "scan_rotation": scan_rotation,
+        **cli_options.collect_settings(
+            model,
+            mask=mask,
+            flip=flip,
+            scan_rotation=scan_rotation,
+            beam_energy=beam_energy,
+            precession=precession,
+        ),
         "n_best": n_best,
         "refine": refine,
         "min_confidence": min_confidence,
+        "precision": precision.value,
         # a log has no use for a bar
         "show_progressbar": None if sys.stdout.isatty() and not as_json else False,
     }
@@ -131,8 +114,8 @@ def index(
     for file, paths in zip(files, plan, strict=True):
         try:
             scan = read_scan(file, lazy=lazy)
-            _calibrate(scan, scale, units)
-            where = stated_center or _known_center(scan)
+            cli_options.calibrate(scan, scale, units)
+            where = stated_center or cli_options.known_center(scan)
             store = paths[0].with_name(f"{paths[0].name}.blocks")
             if not resume:
                 remove_store(store)
@@ -145,10 +128,11 @@ def index(
             result["files"] = write_maps(paths, xmap, overwrite=overwrite)
             remove_store(store)
             if report:
+                settings["precision"] = choose_precision(precision.value)  # what auto was
                 settings["patterns per second"] = round(result["patterns_per_second"])
                 page = _report(paths[0], file.name, xmap, scan, model, settings, messages)
                 result["files"].append(page)
-            say(_describe_result(file, result))
+            say(describe_result(file, result))
         except KeyboardInterrupt:
             say("Stopped; the same command with --resume goes on where it was", style="red")
             raise
@@ -168,9 +152,7 @@ def _plan_outputs(
     files: Sequence[Path], templates: Sequence[str], overwrite: bool, report: bool = False
 ) -> list[list[Path]]:
     """Return the maps to write for each scan; refuse before any work names that collide."""
-    wrong = [text for text in templates if Path(text).suffix.lower() not in _MAP_SUFFIXES]
-    if wrong:
-        raise ValueError(f"a map's name ends in .ctf, .ang or .h5, got {wrong!r}")
+    cli_options.check_map_names(templates)
     plan = [[Path(text.replace("{stem}", file.stem)) for text in templates] for file in files]
     paths = [path for row in plan for path in (*row, *_beside(row[0], report))]
     twice = sorted({str(path) for path in paths if paths.count(path) > 1})
@@ -225,67 +207,6 @@ def _report(
         )
 
 
-def _parse_center(text: str | None) -> str | tuple[float, float] | None:
-    """Return what --center says: None, "auto" or x and y in pixels."""
-    if text is None or text == "auto":
-        return text
-    try:
-        x, y = (float(part) for part in text.replace(",", " ").split())
-    except ValueError:
-        raise ValueError(f"--center takes X,Y in pixels or auto, got {text!r}") from None
-    return x, y
-
-
-def _parse_method(texts: Sequence[str]) -> str | dict[str, str]:
-    """Return what --method says: one method, or methods by phase."""
-    if len(texts) == 1 and "=" not in texts[0]:
-        return texts[0]
-    if not all("=" in text for text in texts):
-        raise ValueError(f"--method takes one method, or PHASE=METHOD each time, got {texts!r}")
-    return dict(text.rsplit("=", 1) for text in texts)
-
-
-def _parse_acquisition(
-    bundle: ModelBundle, beam_energy: float | None, precession: float | None
-) -> Acquisition | None:
-    """Return the acquisition as stated, the rest the bundle's; None if nothing was stated."""
-    stated = {"beam_energy": beam_energy, "precession_angle": precession}
-    stated = {name: value for name, value in stated.items() if value is not None}
-    return dataclasses.replace(bundle.acquisition, **stated) if stated else None
-
-
-def _calibrate(scan: ElectronDiffraction2D, scale: float | None, units: str | None) -> None:
-    """Set what was stated of the calibration."""
-    if scale is None and units is None:
-        _check_calibrated(scan)
-        return
-    if scale is not None:
-        if not scale > 0:
-            raise ValueError(f"--scale must be positive, got {scale!r}")
-        scan.calibration.scale = scale
-    scan.calibration.units = units or "1/angstrom"
-
-
-def _check_calibrated(scan: ElectronDiffraction2D) -> None:
-    """Raise an error that says how to calibrate on the command line."""
-    from pyxem_nas.calibration import get_scale
-
-    try:
-        get_scale(scan, 200.0)  # the energy matters to the value, not to whether there is one
-    except ValueError:
-        units = [str(axis.units) for axis in scan.axes_manager.signal_axes]
-        raise ValueError(
-            f"the patterns are not calibrated in reciprocal units, got {units!r}; give the size "
-            "of a detector pixel in 1/angstrom, e.g. --scale 0.0123"
-        ) from None
-
-
-def _known_center(scan: ElectronDiffraction2D) -> str | None:
-    """Return None where the file has a beam centre, else "auto"."""
-    # a centre on the corner of the detector is no centre: nobody set it
-    return None if any(axis.offset for axis in scan.axes_manager.signal_axes) else "auto"
-
-
 def index_scan(
     scan: ElectronDiffraction2D, bundle: ModelBundle, options: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -308,7 +229,7 @@ def _count_phases(xmap: CrystalMap) -> dict[str, int]:
     return counts | {"not_indexed": int((~xmap.is_indexed).sum())}
 
 
-def _describe_result(file: Path, result: Mapping[str, Any]) -> str:
+def describe_result(file: Path, result: Mapping[str, Any]) -> str:
     """Return what came out of a scan as two lines."""
     n = result["positions"]
     shares = ", ".join(f"{name} {format_percent(k / n)}" for name, k in result["phases"].items())

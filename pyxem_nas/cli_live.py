@@ -10,19 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyxem_nas.cli_index import (
-    _MAP_SUFFIXES,
-    _calibrate,
-    _describe_result,
-    _known_center,
-    _parse_acquisition,
-    _parse_center,
-    _parse_method,
-    index_scan,
-)
-from pyxem_nas.cli_options import AsJson, Axis, Bundle, Overwrite, option
+from pyxem_nas import cli_options
+from pyxem_nas.cli_index import describe_result, index_scan
 from pyxem_nas.console import say, send_logs_to_stderr, show_status, to_plain
-from pyxem_nas.files import read_mask, read_scan, write_maps
+from pyxem_nas.files import read_scan, write_maps
 from pyxem_nas.watcher import SCAN_PATTERNS, watch_folder
 
 if TYPE_CHECKING:
@@ -38,23 +29,23 @@ commands = typer.Typer()
 )
 def live(
     folder: Annotated[Path, typer.Argument(help="Folder into which scans are written.")],
-    bundle: Bundle,
+    bundle: cli_options.Bundle,
     pattern: Annotated[
         list[str] | None,
-        option(
+        cli_options.option(
             "Names of scans, can be given several times. [default: those of common scan formats]"
         ),
     ] = None,
     output: Annotated[
         list[str] | None,
-        option(
+        cli_options.option(
             "Map to write beside the scan, .ctf, .ang or .h5; can be given several times. {stem} "
             "stands for the scan's name. A PNG is put beside the first. [default: {stem}_map.h5]"
         ),
     ] = None,
     settle: Annotated[
         float,
-        option(
+        cli_options.option(
             "Seconds without a change after which a file is complete; 0 for programs that move "
             "complete files into the folder.",
             min=0,
@@ -62,44 +53,24 @@ def live(
     ] = 5.0,
     idle_timeout: Annotated[
         float | None,
-        option("Stop after so many seconds without a new scan. [default: never]", min=0),
-    ] = None,
-    scale: Annotated[
-        float | None, option("Size of a detector pixel. [default: the file's]")
-    ] = None,
-    units: Annotated[
-        str | None, option("Units of the scale, 1/nm or mrad. [default: 1/angstrom]")
-    ] = None,
-    center: Annotated[
-        str | None,
-        option(
-            "Direct beam in pixels, or auto to find it. [default: the file's, else auto]",
-            metavar="X,Y|auto",
+        cli_options.option(
+            "Stop after so many seconds without a new scan. [default: never]", min=0
         ),
     ] = None,
-    mask: Annotated[Path | None, option("Image .npy, True = detector pixel left out.")] = None,
-    flip: Annotated[Axis | None, option("Axis along which the camera mirrors.")] = None,
-    scan_rotation: Annotated[float, option("Degrees from diffraction to scan frame.")] = 0.0,
-    beam_energy: Annotated[
-        float | None, option("In kV. [default: the file's, else the bundle's]")
-    ] = None,
-    precession: Annotated[
-        float | None, option("In degrees. [default: the file's, else the bundle's]")
-    ] = None,
-    method: Annotated[
-        list[str] | None,
-        option(
-            "hybrid, network or template; PHASE=METHOD for one phase, can be given several times. "
-            "[default: hybrid]"
-        ),
-    ] = None,
-    refine: Annotated[bool, option("Refine the orientations.")] = True,
-    min_confidence: Annotated[
-        float | None,
-        option("Answers below are rejected. [default: the bundle's]", min=0, max=1),
-    ] = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    scale: cli_options.Scale = None,
+    units: cli_options.Units = None,
+    center: cli_options.Center = None,
+    mask: cli_options.Mask = None,
+    flip: cli_options.Flip = None,
+    scan_rotation: cli_options.ScanRotation = 0.0,
+    beam_energy: cli_options.BeamEnergy = None,
+    precession: cli_options.Precession = None,
+    method: cli_options.Method = None,
+    refine: cli_options.Refine = True,
+    min_confidence: cli_options.MinConfidence = None,
+    precision: cli_options.Precision = cli_options.PrecisionName.auto,
+    overwrite: cli_options.Overwrite = False,
+    as_json: cli_options.AsJson = False,
 ) -> None:
     """Index scans as a microscope writes them into a folder.
 
@@ -116,16 +87,21 @@ def live(
         model = ModelBundle.load(bundle)
     send_logs_to_stderr()
     options = {
-        "method": _parse_method(method or ["hybrid"]),
-        "acquisition": _parse_acquisition(model, beam_energy, precession),
-        "mask": None if mask is None else read_mask(mask),
-        "detector_flip": None if flip is None else flip.value,
-        "scan_rotation": scan_rotation,
+        "method": cli_options.parse_method(method or ["hybrid"]),
+        **cli_options.collect_settings(
+            model,
+            mask=mask,
+            flip=flip,
+            scan_rotation=scan_rotation,
+            beam_energy=beam_energy,
+            precession=precession,
+        ),
         "refine": refine,
         "min_confidence": min_confidence,
+        "precision": precision.value,
         "show_progressbar": False,
     }
-    calibration = {"scale": scale, "units": units, "center": _parse_center(center)}
+    calibration = {"scale": scale, "units": units, "center": cli_options.parse_center(center)}
     scans = watch_folder(
         folder,
         patterns=pattern or SCAN_PATTERNS,
@@ -150,9 +126,7 @@ def live(
 
 def _check_templates(templates: Sequence[str]) -> None:
     """Raise unless each scan gets maps of its own."""
-    wrong = [text for text in templates if Path(text).suffix.lower() not in _MAP_SUFFIXES]
-    if wrong:
-        raise ValueError(f"a map's name ends in .ctf, .ang or .h5, got {wrong!r}")
+    cli_options.check_map_names(templates)
     if any("{stem}" not in text for text in templates):
         raise ValueError(f"put {{stem}}, the scan's name, into --output, got {list(templates)!r}")
 
@@ -183,14 +157,14 @@ def _index_file(
     """Index one scan and write its maps; return what came out, or the error."""
     try:
         scan = read_scan(path, lazy=True)
-        _calibrate(scan, calibration["scale"], calibration["units"])
-        center = calibration["center"] or _known_center(scan)
+        cli_options.calibrate(scan, calibration["scale"], calibration["units"])
+        center = calibration["center"] or cli_options.known_center(scan)
         result = index_scan(scan, bundle, {**options, "center": center})
         # an older map of a file that has changed since is replaced
         maps = _name_maps(path, templates)
         result["files"] = write_maps(maps, result.pop("map"), overwrite=True)
         result["seconds_after_writing"] = time.time() - path.stat().st_mtime
-        say(_describe_result(path, result))
+        say(describe_result(path, result))
     except Exception as error:  # a bad file must not stop the others
         say(f"Error: {path}: {error}", style="red")
         return {"error": f"{type(error).__name__}: {error}"}

@@ -2,13 +2,17 @@
 
 import inspect
 import json
+import re
+import shutil
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
 from orix.crystal_map import PhaseList
+from typer.main import get_command
 
-from pyxem_nas import cli, cli_index
+from pyxem_nas import cli, cli_index, cli_options
 from pyxem_nas.crystal_map import make_crystal_map
 from pyxem_nas.datasets import example_phases, make_phase, simulate_scan
 from pyxem_nas.map_export import save_map
@@ -157,13 +161,52 @@ def test_debug_shows_where_an_error_comes_from(monkeypatch):
         cli.main()
 
 
+@pytest.fixture
+def precisions(monkeypatch):
+    """Return a list that each call of index_phase_orientation adds its precision to."""
+    from pyxem.signals import ElectronDiffraction2D
+
+    index, given = ElectronDiffraction2D.index_phase_orientation, []
+
+    def record(signal, *arguments, **options):
+        given.append(options.get("precision"))
+        return index(signal, *arguments, **options)
+
+    monkeypatch.setattr(ElectronDiffraction2D, "index_phase_orientation", record)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"), [([], "auto"), (["--precision", "float32"], "float32")]
+)
+def test_every_command_that_indexes_hands_on_the_precision(
+    call, folder, tmp_path, precisions, stated, expected
+):
+    shutil.copy(folder / "scan.hspy", tmp_path / "scan.hspy")
+    for arguments in (
+        ["index", tmp_path / "scan.hspy", "--output", tmp_path / "map.h5"],
+        ["live", tmp_path, "--pattern", "*.hspy", "--settle", 0, "--idle-timeout", 0],
+        ["demo", "--shape", 3, 4, "--output", tmp_path / "demo"],
+    ):
+        precisions.clear()
+        code, _, err = call(*arguments, "--bundle", folder / "silver.nas", *stated)
+        assert code == 0, err
+        assert precisions and set(precisions) == {expected}
+
+
+def test_precisions_of_the_command_are_those_of_the_package():
+    from pyxem_nas.runtime import Precision
+
+    assert {name.value for name in cli_options.PrecisionName} == set(get_args(Precision))
+
+
 @pytest.mark.parametrize("text", ["71.5,72", "71.5 72", "71.5, 72"])
 def test_center_is_two_numbers(text):
-    assert cli_index._parse_center(text) == (71.5, 72)
+    assert cli_options.parse_center(text) == (71.5, 72)
 
 
 def test_methods_are_given_by_phase():
-    assert cli_index._parse_method(["Fe=network", "Fe3C=template"]) == {
+    assert cli_options.parse_method(["Fe=network", "Fe3C=template"]) == {
         "Fe": "network",
         "Fe3C": "template",
     }
@@ -173,27 +216,27 @@ def test_stated_beam_energy_leaves_the_precession_of_the_bundle(folder):
     from pyxem_nas.bundle import ModelBundle
 
     bundle = ModelBundle.load(folder / "silver.nas")
-    assert cli_index._parse_acquisition(bundle, 300, None) == Acquisition(300, 0.7)
-    assert cli_index._parse_acquisition(bundle, None, None) is None
+    assert cli_options._parse_acquisition(bundle, 300, None) == Acquisition(300, 0.7)
+    assert cli_options._parse_acquisition(bundle, None, None) is None
 
 
 def test_center_on_the_corner_is_looked_for_and_a_stated_scale_keeps_the_center():
     scan, _ = simulate_scan(example_phases("silver"), (2,), ACQUISITION, seed=0)
     center = list(scan.calibration.center)
-    cli_index._calibrate(scan, 0.5, "1/nm")
+    cli_options.calibrate(scan, 0.5, "1/nm")
     assert list(scan.calibration.center) == pytest.approx(center)
     assert [a.scale for a in scan.axes_manager.signal_axes] == [0.5, 0.5]
-    cli_index._check_calibrated(scan)
-    assert cli_index._known_center(scan) is None
+    cli_options._check_calibrated(scan)
+    assert cli_options.known_center(scan) is None
     scan.calibration.center = (0, 0)
-    assert cli_index._known_center(scan) == "auto"
+    assert cli_options.known_center(scan) == "auto"
 
 
 def test_a_scan_without_calibration_is_told_of_the_option():
     scan, _ = simulate_scan(example_phases("silver"), (2,), ACQUISITION, seed=0)
     scan.calibration.units = "cm"
     with pytest.raises(ValueError, match=r"got \['cm', 'cm'\].*--scale"):
-        cli_index._calibrate(scan, None, None)
+        cli_options.calibrate(scan, None, None)
 
 
 def test_index_writes_a_report_beside_the_first_map(call, folder, tmp_path):
@@ -207,6 +250,7 @@ def test_index_writes_a_report_beside_the_first_map(call, folder, tmp_path):
     assert str(tmp_path / "a.html") in json.loads(out)[0]["files"]
     html = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert "scan.hspy" in html and "data:image/png;base64," in html
+    assert re.search(r"precision</t[hd]>\s*<td>(int8|float32)<", html)  # what "auto" was
     (tmp_path / "a.ctf").unlink(), (tmp_path / "a.png").unlink(), (tmp_path / "b.h5").unlink()
     code, _, err = call(*arguments)
     assert code == 2 and "a.html" in err  # it is not replaced unasked
@@ -361,6 +405,8 @@ def test_wrong_use_of_search_is_told_before_the_work(
 def test_wrong_option_exits_with_2(call):
     code, _, err = call("info", "steel", "--nonsense")
     assert code == 2 and "--nonsense" in err
+    code, _, err = call("index", "scan.blo", "--bundle", "steel", "--precision", "int4")
+    assert code == 2 and "'int4'" in err and "'float32'" in err
 
 
 def test_version_is_that_of_the_package(call):
@@ -368,3 +414,28 @@ def test_version_is_that_of_the_package(call):
 
     code, out, _ = call("--version")
     assert (code, out.strip()) == (0, version("pyxem-nas"))
+
+
+# ------------------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("command", sorted(get_command(cli.app).commands))
+def test_help_names_every_option(call, command):
+    code, out, err = call(command, "--help")
+    assert code == 0, err
+    parameters = get_command(cli.app).commands[command].params
+    names = [name for p in parameters for name in p.opts if name.startswith("--")]
+    assert names and all(name in out for name in names)
+
+
+def test_commands_that_index_share_their_options():
+    index, live = (
+        {p.name: p for p in get_command(cli.app).commands[name].params}
+        for name in ("index", "live")
+    )
+    shared = {"scale", "units", "center", "mask", "flip", "scan_rotation", "beam_energy",
+              "precession", "method", "refine", "min_confidence", "precision"}  # fmt: skip
+    assert shared <= set(index) & set(live)
+    for name in shared:
+        a, b = index[name], live[name]
+        assert (a.help, a.opts, a.default) == (b.help, b.opts, b.default)
