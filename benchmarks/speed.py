@@ -28,10 +28,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from report import _table, describe_run
 
-from pyxem_nas import ModelBundle, prediction, simulate_scan
+from pyxem_nas import Architecture, ModelBundle, prediction, runtime, simulate_scan
 from pyxem_nas.crystal_map import best_rotations
 from pyxem_nas.descriptors import DescriptorSpec, Detector, compute_descriptors, make_sampler
 from pyxem_nas.evaluation import disorientation_angles, turned_about_beam
+from pyxem_nas.networks import build_orientation_network
 from pyxem_nas.template_matching import get_template_library, match_templates
 
 if TYPE_CHECKING:
@@ -175,6 +176,46 @@ def measure_single_phases(bundle: ModelBundle, options: argparse.Namespace) -> s
         n_cells = cells.n_inplane * cells.n_directions
         rows.append([name, f"{n_cells}", f"{xmap.size / seconds:.0f}", f"{100 * good:.1f}"])
     return _table(["phase", "cells", "patterns/s", "< 5 deg or twin / %"], rows)
+
+
+#: Networks of issue 5 and their rates there, "measured on this kind of machine, idle" by XLA.
+YARDSTICKS = {
+    "270,000 parameters, 90 azimuthal bins": (
+        Architecture(width=108, azimuthal_stride=1),
+        90,
+        3000,
+    ),
+    "64 channels, 90 bins": (Architecture(width=64, azimuthal_stride=1), 90, 5400),
+    "64 channels, 45 bins": (Architecture(width=64, azimuthal_stride=1), 45, 8400),
+}
+
+
+def compare_networks(bundle: ModelBundle, options: argparse.Namespace) -> str:
+    """Return the rates of one orientation network alone, beside networks of known rate."""
+    k = bundle.phase_names.index("NbC")
+    cells, content = bundle.cells[k], bundle.models[f"orientation_{k}"]
+    sample = runtime.Sample(bundle, f"orientation_{k}")
+    networks = {
+        "shipped, float32 by XLA": runtime.load_network(content, "float32", sample),
+        "shipped, int8 by LiteRT": runtime.load_network(content, "int8", sample),
+    }
+    for name, (architecture, n_bins, _) in YARDSTICKS.items():
+        model = build_orientation_network(
+            architecture, (bundle.spec.n_radial, n_bins), n_bins, cells.n_directions
+        )
+        networks[name] = runtime._compile(model)
+    rng = np.random.default_rng(0)
+    rows = []
+    for name, network in networks.items():
+        batch = rng.random((runtime.BATCH, *network.input_shape), np.float32)
+        network.predict(batch)
+        seconds, _ = time_best(lambda f=network.predict, x=batch: f(x), 10 * options.repeat)
+        rate = runtime.BATCH / seconds
+        known = YARDSTICKS[name][2] if name in YARDSTICKS else None
+        there = [f"{known}", f"{known / rate:.1f} x"] if known else ["-", "-"]
+        rows.append([name, f"{rate:.0f}", *there])
+    head = ["orientation network of NbC alone", "patterns/s", "known of an idle machine"]
+    return _table([*head, "that is faster by"], rows)
 
 
 def measure_kernel(bundle: ModelBundle, options: argparse.Namespace) -> str:
@@ -332,7 +373,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--phases", nargs="+", default=["NbC", "cementite"], help="one by one")
     sizes = [1000, 10_000, 50_000, 200_000]
     parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="of long scans")
-    parts = ["start-up", "methods", "phases", "kernel", "profile", "scaling"]
+    parts = ["start-up", "methods", "phases", "networks", "kernel", "profile", "scaling"]
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     output = Path(__file__).parent / "results" / "speed.md"
     parser.add_argument("--output", type=Path, default=output)
@@ -359,6 +400,7 @@ def main(arguments: list[str] | None = None) -> None:
                 compare_methods,
             ),
             "phases": ("Orientation only: network without refinement", measure_single_phases),
+            "networks": ("One network alone, a yardstick of the machine", compare_networks),
             "kernel": ("Descriptor kernel", measure_kernel),
             "profile": ("Where the time goes", profile),
             "scaling": ("Long scans: network without refinement, lazy", measure_scaling),
