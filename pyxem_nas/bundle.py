@@ -34,6 +34,7 @@ _SHIPPED = Path(__file__).parent / "bundles"
 _MAX_SIZE = 200 * 2**20  # bytes, unpacked: a bundle holds a few small networks
 _MAX_MEMBERS = 1000
 _MAX_NUMBER = 2**20  # in a network's configuration: a layer's width is far below
+_allowed: set[str] = set()  # hashes of networks that passed `_check_network`
 _KERAS_MEMBERS = frozenset({"config.json", "metadata.json", "model.weights.h5"})
 _LAYERS = frozenset(
     {
@@ -661,7 +662,9 @@ def _from_header(header: dict[str, Any], files: dict[str, bytes]) -> ModelBundle
             raise BundleError(f"the network {name!r} is missing")
         if hashlib.sha256(content).hexdigest() != digest:
             raise BundleError(f"the network {name!r} is damaged: its hash differs")
-        _check_network(content)
+        if digest not in _allowed:  # looked at once in a process
+            _check_network(content)
+            _allowed.add(digest)
         models[name] = content
     phases = [_phase_from_dict(fields) for fields in header["phases"]]
     return ModelBundle(

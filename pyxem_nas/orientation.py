@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from orix.crystal_map import Phase
     from orix.quaternion import Symmetry
 
+_proper_groups: dict[bytes, Symmetry] = {}  # by the operations of a Laue group
+
 
 @dataclass(frozen=True)
 class OrientationCells:
@@ -180,7 +182,11 @@ def laue_proper_group(phase: Phase) -> Symmetry:
         raise ValueError(
             f"phase {phase.name!r} has no point group; set phase.space_group or phase.point_group"
         )
-    return phase.point_group.laue.proper_subgroup
+    laue = phase.point_group.laue
+    key = laue.data.tobytes()
+    if key not in _proper_groups:  # orix tries all subsets of operations
+        _proper_groups[key] = laue.proper_subgroup
+    return _proper_groups[key]
 
 
 def multiply_quaternions(first: np.ndarray, second: np.ndarray) -> np.ndarray:
