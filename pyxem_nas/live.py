@@ -26,6 +26,7 @@ from pyxem_nas.prediction import (
     resolve_branches,
     split_rows,
 )
+from pyxem_nas.runtime import Precision, choose_precision
 from pyxem_nas.signals import _check_acquisition, _get_bundle
 from pyxem_nas.simulation import Acquisition
 
@@ -78,7 +79,7 @@ class PhaseOrientationUDF(UDF):
         As in `index_phase_orientation`.
     acquisition
         Microscope; None: the bundle's.
-    template_threshold, min_confidence
+    template_threshold, min_confidence, precision
         As in `index_phase_orientation`.
 
     Raises
@@ -121,6 +122,7 @@ class PhaseOrientationUDF(UDF):
         refine: bool = True,
         template_threshold: float | None = None,
         min_confidence: float | None = None,
+        precision: Precision = "auto",
     ) -> None:
         if UDF is object:
             raise ImportError(
@@ -149,6 +151,7 @@ class PhaseOrientationUDF(UDF):
             refine=refine,
             template_threshold=template_threshold,
             min_confidence=min_confidence,
+            precision=choose_precision(precision),
         )
 
     def get_preferred_input_dtype(self) -> Any:
@@ -175,6 +178,7 @@ class PhaseOrientationUDF(UDF):
             refine=p.refine,
             template_threshold=p.template_threshold,
             min_confidence=p.min_confidence,
+            precision=p.precision,
         )
         return {"plan": plan}
 
