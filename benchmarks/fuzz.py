@@ -66,19 +66,31 @@ def mutate_json(value: Any, dice: Dice) -> Any:
     for _ in range(1 + dice.below(4)):
         parent, key = _walk(value, dice)
         if parent is None:
-            return _VALUES[dice.below(len(_VALUES))]
+            return _draw_value(dice)
         action = dice.below(6)
         if action == 0:
             del parent[key]
         elif action == 1 and isinstance(parent, list):
-            parent.insert(key, parent[key])
+            parent.insert(key, copy.deepcopy(parent[key]))
         elif action == 2 and isinstance(parent, dict):
             parent[str(_VALUES[dice.below(len(_VALUES))])] = parent.pop(key)
         elif action == 3 and isinstance(parent[key], int | float):
-            parent[key] = parent[key] * (-1, 0, 10, 1e6, 0.001)[dice.below(5)]
+            parent[key] = _scale(parent[key], dice.below(5))
         else:
-            parent[key] = _VALUES[dice.below(len(_VALUES))]
+            parent[key] = _draw_value(dice)
     return value
+
+
+def _draw_value(dice: Dice) -> Any:
+    # a copy: what is put into a value may be changed in its turn
+    return copy.deepcopy(_VALUES[dice.below(len(_VALUES))])
+
+
+def _scale(number: float, how: int) -> float:
+    try:
+        return number * (-1, 0, 10, 1e6, 0.001)[how]
+    except OverflowError:  # an integer beyond floating point
+        return -number
 
 
 def _walk(value: Any, dice: Dice) -> tuple[Any, Any]:

@@ -40,12 +40,17 @@ class RefinementSettings:
         Step at which the search stops, in degrees.
     intensity_exponent
         Spots are weighed by the structure factor's modulus squared to this power.
+
+    Notes
+    -----
+    Rod width and exponent are those that refine simulated Bloch-wave patterns best
+    (``benchmarks/refinement_settings.py``).
     """
 
-    rod_width: float = 0.01
+    rod_width: float = 0.014
     initial_step: float = 1.2
     final_step: float = 0.05
-    intensity_exponent: float = 0.2
+    intensity_exponent: float = 0.3
 
 
 def refine_candidates(
