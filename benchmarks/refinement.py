@@ -222,8 +222,8 @@ def write_report(run: dict, results: list[Result], speed: str) -> str:
     text += "Median disorientation in degrees. *start* is the truth turned by about "
     text += f"{SPREAD} degrees about each axis; *network* the network's best cell, of patterns "
     text += "for which that is within 5 degrees. *with fit*: scale and ellipticity fitted to each "
-    text += "camera's patterns from the first start. Rod width and intensity exponent of the "
-    text += "refinement were chosen on patterns of this set.\n\n"
+    text += "camera's patterns from the first start. Rod width and intensity exponent were "
+    text += "chosen by simulations (refinement_settings.md).\n\n"
     text += write_phases(results) + "\n" + write_cameras(results)
     text += "\nThe scale is right on average in every camera; centres are off by up to half a "
     text += "pixel, each pattern its own way.\n\n"
