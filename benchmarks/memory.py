@@ -114,7 +114,7 @@ def run_one(kind: str, gigabytes: float, method: str, side: int, path: Path) -> 
     xmap = scan.index_phase_orientation("steel", **options)
     seconds = time.perf_counter() - started
     return {
-        "patterns": xmap.size,
+        "patterns": int(xmap.size),
         "gigabytes": scan.data.nbytes / 1e9,
         "before": before,
         "own": watch.own,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pyxem.signals import ElectronDiffraction2D
 
 __all__ = ["check_can_write", "read_map", "read_mask", "read_phases", "read_scan", "write_maps"]
+
+_MAX_PROMISE = 100  # times a block file's size, by its header
 
 
 def read_phases(paths: Sequence[Path]) -> PhaseList:
@@ -87,6 +90,8 @@ def read_scan(path: Path, *, lazy: bool = True) -> ElectronDiffraction2D:
     from pyxem.signals import ElectronDiffraction2D
 
     with _reading(path, "by HyperSpy"), _silenced("hyperspy.io"):  # what it logs is raised, too
+        if path.suffix.lower() == ".blo":
+            _check_blockfile(path)
         loaded = hs.load(
             str(path),
             lazy=lazy,
@@ -101,6 +106,25 @@ def read_scan(path: Path, *, lazy: bool = True) -> ElectronDiffraction2D:
             "save the one to index to a file of its own"
         )
     return scans[0]
+
+
+def _check_blockfile(path: Path) -> None:
+    """Raise ValueError where a .blo file's header promises far more than the file can hold.
+
+    A scan that ended early is no fault, but of a damaged header HyperSpy would list, for hours, the
+    pieces of billions of patterns.
+    """
+    with path.open("rb") as file:
+        header = file.read(28)
+    if len(header) < 28:
+        raise ValueError("it is no block file: its header is cut off")
+    side, _, nx, ny = struct.unpack("<4H", header[20:])
+    promised, size = nx * ny * (side**2 + 6), path.stat().st_size
+    if promised > _MAX_PROMISE * size:
+        raise ValueError(
+            f"its header promises {ny} x {nx} patterns of {side} x {side} pixels, "
+            f"{promised:,} bytes; the file has {size:,}"
+        )
 
 
 def read_mask(path: Path) -> np.ndarray:

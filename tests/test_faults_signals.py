@@ -174,6 +174,20 @@ def test_a_file_that_ends_early_is_refused_or_its_rest_not_indexed(suffix, scan,
     assert (xmap.phase_id[-6:] == -1).all()
 
 
+def test_a_block_file_that_promises_billions_of_patterns_is_refused_at_once(scan, tmp_path):
+    from pyxem_nas.files import read_scan
+
+    path = tmp_path / "scan.blo"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a .blo file keeps its scale in cm
+        scan.save(path)
+    content = bytearray(path.read_bytes())
+    content[24:28] = b"\xff\xff\xff\xff"  # columns and rows
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="scan.blo.*promises 65535 x 65535 patterns of 144 x 144"):
+        read_scan(path)
+
+
 def test_our_own_warnings_are_errors_here():
     # the filter in pyproject.toml: without it a deprecated call of ours would go unnoticed
     code = compile("import warnings; warnings.warn('x', DeprecationWarning)", "<ours>", "exec")
