@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,6 @@ from pyxem_nas.overlaps import OverlapJudge, take_out_spots
 from pyxem_nas.phase_scores import N_SCORES, judge_phases, score_phase
 from pyxem_nas.refinement import get_refinement_spec, refine_candidates
 from pyxem_nas.runtime import (
-    BATCH,
     Network,
     Precision,
     Sample,
@@ -291,8 +290,9 @@ class Predictor:
 
     def run(self, name: str, descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return a network's logits (n, n_out) and the log of the sum of their exponentials."""
-        logits = np.concatenate(list(self._run_batches(name, descriptors)))
-        logits = logits.astype(np.float32, copy=False) * np.float32(self._get_network(name).scale)
+        network = self._get_network(name)
+        logits = np.concatenate(list(network.predict_all(descriptors)))
+        logits = logits.astype(np.float32, copy=False) * np.float32(network.scale)
         return logits, sum_exponentials(logits)
 
     def find_candidates(
@@ -302,10 +302,11 @@ class Predictor:
 
         The logits, up to a third of a megabyte a pattern, are looked at batch by batch.
         """
-        name = f"orientation_{phase_id}"
-        cells, scale = self.bundle.cells[phase_id], self._get_network(name).scale
-        batches = self._run_batches(name, descriptors)
-        parts = [select_candidates(logits, None, cells, scale=scale) for logits in batches]
+        network, cells = self._get_network(f"orientation_{phase_id}"), self.bundle.cells[phase_id]
+        parts = [
+            select_candidates(logits, None, cells, scale=network.scale)
+            for logits in network.predict_all(descriptors)
+        ]
         quaternions, log_posterior = zip(*parts, strict=True)
         return np.concatenate(quaternions), np.concatenate(log_posterior)
 
@@ -317,17 +318,6 @@ class Predictor:
             _check_shapes(network, name, self.bundle)
             self._networks[name] = network
         return self._networks[name]
-
-    def _run_batches(self, name: str, descriptors: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the logits of batch after batch, in steps of the network's scale."""
-        network = self._get_network(name).predict
-        for start in range(0, len(descriptors), BATCH):
-            batch = descriptors[start : start + BATCH]
-            n = len(batch)
-            if n < BATCH:
-                rest = np.zeros((BATCH - n, *batch.shape[1:]), np.float32)
-                batch = np.concatenate([batch, rest])
-            yield network(batch)[:n]
 
     def index(
         self,

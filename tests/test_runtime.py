@@ -1,5 +1,7 @@
 """What runs a network: eight bits give what single precision gives, and nothing is trusted."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,22 @@ def test_eight_bits_give_the_logits_of_single_precision(bundle, cache):
     error = short.scale * steps.astype(float) - logits
     error -= error.mean()  # the zero of the steps means nothing
     assert 0 < np.abs(error).max() < 0.1 * np.ptp(logits)
+
+
+@pytest.mark.parametrize("n_workers", [1, 3])
+@pytest.mark.parametrize("n", [1, BATCH, 5 * BATCH + 7])
+def test_batches_side_by_side_come_in_their_order(n, n_workers):
+    shapes = []
+
+    def predict(batch):
+        shapes.append(batch.shape)
+        time.sleep(0.02 if batch[0, 0] == 0 else 0)  # the first is the last to be done
+        return 2 * batch
+
+    network = runtime.Network((1,), 1, predict, n_workers=n_workers)
+    inputs = np.arange(n, dtype=np.float32)[:, None]
+    np.testing.assert_array_equal(np.concatenate(list(network.predict_all(inputs))), 2 * inputs)
+    assert set(shapes) == {(BATCH, 1)}
 
 
 def test_a_copy_is_made_once_and_again_when_it_is_damaged(bundle, cache, monkeypatch, caplog):
