@@ -14,6 +14,9 @@ from pyxem_nas.runtime import BATCH, Sample, choose_precision, get_copy_name, lo
 @pytest.fixture(scope="module")
 def bundle():
     """A phase network of every kind of layer that a search may choose."""
+    import keras
+
+    keras.utils.set_random_seed(5)
     architecture = Architecture(
         width=8, n_blocks=2, normalization="batch", squeeze_excitation=True, radial_mixing="2d"
     )
