@@ -27,6 +27,7 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BUNDLE = "steel"
 MAX_GROWTH = 50  # MiB over twenty calls
+CLUSTER = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": "3GiB"}
 MAX_PEAK = 2000  # MiB over what the first block needs, for a million patterns
 
 
@@ -156,7 +157,7 @@ def check_killed_worker() -> dict[str, Any]:
 
     scan = make_scan((64, 64))
     expected = fingerprint(index(scan))
-    with LocalCluster(n_workers=2, threads_per_worker=1) as cluster, Client(cluster) as client:
+    with LocalCluster(**CLUSTER) as cluster, Client(cluster) as client:
         pids = client.run(os.getpid)
         killed = next(iter(pids.values()))
 
