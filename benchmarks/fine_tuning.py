@@ -26,7 +26,7 @@ from cameras import Camera
 from report import describe_run
 from scipy.spatial import cKDTree
 
-from pyxem_nas import ModelBundle, fine_tune
+from pyxem_nas import ModelBundle, fine_tune, fit_distortion
 from pyxem_nas.crystal_map import make_crystal_map
 from pyxem_nas.descriptors import Detector, compute_descriptors, make_sampler
 from pyxem_nas.evaluation import disorientation_angles, paired_interval
@@ -51,6 +51,15 @@ METHODS = {
     "network": ("network", False),
     "network + refinement": ("network", True),
     "hybrid": ("hybrid", True),
+}
+#: What is done with the scan, and how the report says it.
+LABELS = {
+    "fit": "calibration fitted, not tuned",
+    "truth": "tuned on the truth",
+    "fit and truth": "calibration fitted, tuned on the truth",
+    "template": "tuned on template matching",
+    "self": "self-training",
+    "fit and self": "calibration fitted, self-training",
 }
 N_REGIONS = 6  # of beam directions, for each phase
 
@@ -148,9 +157,9 @@ def make_test(options: argparse.Namespace, camera: Camera, scale: float) -> dict
 # ------------------------------------------------------------------------- judging
 
 
-def describe_test(bundle: ModelBundle, test: dict) -> None:
+def describe_test(bundle: ModelBundle, test: dict, distortion: np.ndarray | None = None) -> None:
     """Add the descriptors of a test's patterns, which all methods share."""
-    detector = Detector((SIZE, SIZE), (test["scale"],) * 2)
+    detector = Detector((SIZE, SIZE), (test["scale"],) * 2, distortion)
     test["sampler"] = make_sampler(detector, *get_specs(bundle))
     test["described"] = compute_descriptors(test["images"], test["centers"], test["sampler"])
 
@@ -312,31 +321,61 @@ def run(options: argparse.Namespace) -> dict:
         }
         _logger.info("%s before: %s", name, results["test"][name])
     for labels in options.labels:
-        started = time.perf_counter()
-        xmap = make_map(scan, bundle, labels, options.seed)
-        seconds_of_map = time.perf_counter() - started
-        started = time.perf_counter()
-        tuned = fine_tune(
-            bundle, scan["signal"], xmap, center=scan["centers"], seed=options.seed,
-            report=_logger.info, **json.loads(options.settings),
-        )  # fmt: skip
-        seconds = time.perf_counter() - started
-        record = tuned.provenance["fine_tuning"][-1]
-        results["tuning"][labels] = {"seconds": seconds, "seconds_of_map": seconds_of_map, **record}
+        tuned, test, results["tuning"][labels] = tune(labels, bundle, scan, unseen, options)
+        if tuned is None:
+            continue
         for name in options.methods:
-            after = summarize(unseen, judge(tuned, unseen, name))
+            after = summarize(test, judge(tuned, test, name))
             rows = results["test"][name]
-            rows[f"unseen camera, tuned on {labels}"] = after
+            rows[f"unseen camera, {LABELS[labels]}"] = after
             before, best = rows["unseen camera, before"], rows["familiar camera"]
-            results["recovered"][f"{labels}, {name}"] = {
+            results["recovered"][f"{LABELS[labels]}, {name}"] = {
                 what: (after[what] - before[what]) / (best[what] - before[what])
                 if best[what] > before[what] else None
                 for what in ("phase", "within 5 deg", "within 2 deg")
             }  # fmt: skip
             _logger.info("%s, %s: %s", labels, name, after)
-        results["forgotten"][labels] = compare_own(bundle, own, own_before, judge_own(tuned, own))
+        if tuned is not bundle:
+            results["forgotten"][labels] = compare_own(
+                bundle, own, own_before, judge_own(tuned, own)
+            )
     results["silver"] = tune_silver(options) if options.silver else None
     return results
+
+
+def tune(
+    labels: str, bundle: ModelBundle, scan: dict, unseen: dict, options: argparse.Namespace
+) -> tuple[ModelBundle | None, dict, dict]:
+    """Return the bundle after `labels`, the test as it is described then, and what was done.
+
+    Where nothing can be learnt, the bundle is None and the record tells why.
+    """
+    center, record, test, distortion = scan["centers"], {}, unseen, None
+    if labels.startswith("fit"):
+        started = time.perf_counter()
+        trusted = make_map(scan, bundle, "truth", options.seed)
+        fit = fit_distortion(
+            scan["signal"], trusted, bundle, center=center, acquisition=ACQUISITION
+        )
+        distortion, test = fit.distortion, dict(unseen)
+        describe_test(bundle, test, distortion)
+        record["seconds_of_fit"] = time.perf_counter() - started
+        _logger.info("fitted: %s", fit)
+    if labels == "fit":
+        return bundle, test, record
+    started = time.perf_counter()
+    xmap = make_map(scan, bundle, labels.removeprefix("fit and "), options.seed)
+    record["seconds_of_map"] = time.perf_counter() - started
+    started = time.perf_counter()
+    try:
+        tuned = fine_tune(
+            bundle, scan["signal"], xmap, center=center, distortion=distortion, seed=options.seed,
+            report=_logger.info, **json.loads(options.settings),
+        )  # fmt: skip
+    except ValueError as error:
+        return None, test, record | {"refused": str(error)}
+    record["seconds"] = time.perf_counter() - started
+    return tuned, test, record | tuned.provenance["fine_tuning"][-1]
 
 
 def write_report(results: dict, run_info: dict) -> str:
@@ -363,13 +402,16 @@ def write_report(results: dict, run_info: dict) -> str:
         )
         lines.append(f"- {title}: {text}")
     lines += ["", "Time of tuning, and what it did to the bundle's own simulations:", ""]
+    for labels, tuning in results["tuning"].items():
+        if "refused" in tuning:
+            lines.append(f"- {LABELS[labels]}: refused ({tuning['refused']})")
     for labels, rows in results["forgotten"].items():
         tuning = results["tuning"][labels]
         worst = min(rows, key=lambda row: row["difference"])
         where = "all" if worst["region"] is None else f"region {worst['region']}"
         lines.append(
-            f"- {labels}: {tuning['seconds']:.0f} s (map {tuning['seconds_of_map']:.0f} s); worst "
-            f"of {len(rows)} phases and regions: {worst['phase']}, {where}, {worst['what']} "
+            f"- {LABELS[labels]}: {tuning['seconds']:.0f} s (map {tuning['seconds_of_map']:.0f} s);"
+            f" worst of {len(rows)} phases and regions: {worst['phase']}, {where}, {worst['what']} "
             f"{100 * worst['difference']:+.1f} points ({100 * worst['low']:+.1f} to "
             f"{100 * worst['high']:+.1f}, n = {worst['n']})"
         )
@@ -392,8 +434,8 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--n-test", type=int, default=300, help="test patterns of each phase")
     parser.add_argument("--n-simulated", type=int, default=6000, help="own simulations of a phase")
     parser.add_argument(
-        "--labels", nargs="+", default=["truth", "template", "self"],
-        choices=["truth", "template", "self"], help="where the trusted map comes from",
+        "--labels", nargs="+", default=list(LABELS), choices=list(LABELS),
+        help="where the trusted map comes from; fit: with the calibration fitted first",
     )  # fmt: skip
     default = ["network", "network + refinement"]
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=default)

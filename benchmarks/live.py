@@ -103,6 +103,7 @@ def acquire(ctx, connection, udf, shape, frames_per_partition: int, rate: float)
     class Trigger(Hooks):
         def on_ready_for_data(self, env) -> None:
             with connection.control() as control:
+                control.cmd("STARTACQUISITION")
                 triggered.append(time.perf_counter())
                 control.cmd("SOFTTRIGGER")
 
