@@ -1,6 +1,6 @@
 """What a session of a thousand million patterns needs, computed from measured figures.
 
-    python benchmarks/scaling.py --fast 1289 --refined 563 --hybrid 80 > benchmarks/SCALING.md
+    python benchmarks/scaling.py --fast 1570 --refined 615 --hybrid 75 > benchmarks/SCALING.md
 
 Takes the patterns/s of `results/speed.md`; the other defaults are measured by the commands that the
 page names. Renew the page when one of them changes.
