@@ -34,12 +34,14 @@ from pyxem_nas.descriptors import DescriptorSpec, Detector, compute_descriptors,
 from pyxem_nas.evaluation import disorientation_angles, turned_about_beam
 from pyxem_nas.networks import build_orientation_network
 from pyxem_nas.template_matching import get_template_library, match_templates
+from pyxem_nas.training import cell_labels, make_source
 
 if TYPE_CHECKING:
     from orix.crystal_map import CrystalMap
     from pyxem.signals import ElectronDiffraction2D
 
 SCALE = 0.0246
+TRAINING_BATCH = 256
 FAST = {"method": "network", "refine": False}
 METHODS = {
     "network": FAST,
@@ -339,6 +341,41 @@ def measure_scaling(bundle: ModelBundle, options: argparse.Namespace) -> str:
     return _table(head, rows)
 
 
+def measure_training(bundle: ModelBundle, options: argparse.Namespace) -> str:
+    """Return what the simulator gives and what a training step takes, samples a second."""
+    import keras
+
+    rows = []
+    for name in options.phases:
+        k = bundle.phase_names.index(name)
+        cells = bundle.cells[k]
+        keras.utils.set_random_seed(0)
+        model = build_orientation_network(
+            Architecture(width=64), bundle.spec.shape, cells.n_inplane, cells.n_directions
+        )
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("adamw", loss, jit_compile=True)
+        source, rng = make_source(bundle, 0), np.random.default_rng(0)
+
+        def simulate(source=source, rng=rng, k=k) -> tuple[np.ndarray, np.ndarray]:
+            descriptors, _, quaternions = source.simulate(TRAINING_BATCH, rng, phase_id=k)
+            return descriptors, quaternions
+
+        descriptors, quaternions = simulate()
+        labels = cell_labels(cells, quaternions)
+
+        def step(model=model, x=descriptors, y=labels) -> None:
+            model.train_on_batch(x, y)
+
+        step()
+        simulating, _ = time_best(simulate, 3 * options.repeat)
+        learning, _ = time_best(step, 3 * options.repeat)
+        rows.append([name, f"{TRAINING_BATCH / simulating:.0f}"])
+        rows[-1] += [f"{TRAINING_BATCH / learning:.0f}", f"{learning / simulating:.1f} x"]
+    head = ["phase", "simulated descriptors/s", "network's training samples/s", "simulator's lead"]
+    return _table(head, rows)
+
+
 _START_UP = """
 import json, sys, time
 t = [time.perf_counter()]
@@ -387,7 +424,16 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--phases", nargs="+", default=["NbC", "cementite"], help="one by one")
     sizes = [1000, 10_000, 50_000, 200_000]
     parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="of long scans")
-    parts = ["start-up", "methods", "phases", "networks", "kernel", "profile", "scaling"]
+    parts = [
+        "start-up",
+        "methods",
+        "phases",
+        "networks",
+        "kernel",
+        "profile",
+        "scaling",
+        "training",
+    ]
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     output = Path(__file__).parent / "results" / "speed.md"
     parser.add_argument("--output", type=Path, default=output)
@@ -417,6 +463,7 @@ def main(arguments: list[str] | None = None) -> None:
             "networks": ("One network alone, a yardstick of the machine", compare_networks),
             "kernel": ("Descriptor kernel", measure_kernel),
             "profile": ("Where the time goes", profile),
+            "training": ("Training an orientation network, kinematical patterns", measure_training),
             "scaling": ("Long scans: network without refinement, lazy", measure_scaling),
         }
         for part in options.parts:
