@@ -379,13 +379,28 @@ def _get_blocks(s: ElectronDiffraction2D) -> da.Array:
     wanted = {data.ndim - 1: -1, data.ndim - 2: -1, data.ndim - 3: min(n, data.shape[-3])}
     if data.ndim == 4:
         wanted[0] = min(rows, data.shape[0])
-    if not s._lazy or max(data.chunks[-1] + data.chunks[-2]) < max(data.shape[-2:]):
+    if not s._lazy:
         return data.rechunk(wanted)
-    # a lazy signal keeps its chunks where they are of a good size
-    per_chunk = np.prod([max(c) for c in data.chunks[:-2]])
-    if n // 8 <= per_chunk <= 2 * n:
-        return data.rechunk({data.ndim - 1: -1, data.ndim - 2: -1})
-    return data.rechunk(wanted)
+    per_chunk = int(np.prod([max(c) for c in data.chunks[:-2]]))
+    if per_chunk < n // 8:
+        return data.rechunk(wanted)
+    # a lazy signal keeps its chunks, or parts of them: blocks across the borders of large chunks
+    # (HyperSpy's of a .blo file hold a hundred rows and columns, and parts of patterns) would keep
+    # bands of the scan in memory
+    data = data.rechunk({data.ndim - 1: -1, data.ndim - 2: -1})
+    if per_chunk <= 2 * n:
+        return data
+    parts, left = {}, n
+    for axis in range(data.ndim - 3, -1, -1):  # the fastest axis is cut last
+        size = min(left, max(data.chunks[axis]))
+        parts[axis] = tuple(piece for chunk in data.chunks[axis] for piece in _cut(chunk, size))
+        left = max(1, left // size)
+    return data.rechunk(parts)
+
+
+def _cut(length: int, size: int) -> list[int]:
+    """Return the lengths of parts of at most `size`."""
+    return [min(size, length - start) for start in range(0, length, size)]
 
 
 def _descriptor_axes(s: ElectronDiffraction2D, spec: DescriptorSpec) -> list[dict[str, Any]]:

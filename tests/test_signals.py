@@ -9,6 +9,7 @@ from pyxem_nas import Acquisition, DescriptorSpec, ModelBundle, simulate_scan
 from pyxem_nas.bundle import number_phases
 from pyxem_nas.evaluation import disorientation_angles
 from pyxem_nas.orientation import random_quaternions, rotate_vectors
+from pyxem_nas.signals import _get_blocks
 from pyxem_nas.simulation import get_reflections, simulate_spots
 
 ACQUISITION = Acquisition(200, 0.5)
@@ -317,3 +318,17 @@ def test_descriptors_keep_navigation_and_survive_saving(scan, tmp_path):
     assert type(hs.load(tmp_path / "d.hspy", lazy=True)).__name__ == "LazyPolarDescriptor2D"
     np.testing.assert_array_equal(loaded.data, descriptors.data)
     assert loaded.axes_manager.signal_axes[1].units == "1/angstrom"
+
+
+def test_blocks_are_parts_of_large_chunks():
+    from pyxem.signals import LazyElectronDiffraction2D
+
+    # as HyperSpy reads a .blo file: blocks across borders would keep bands of the scan in memory
+    data = da.zeros((145, 300, 144, 144), chunks=(123, 123, 123, 123), dtype=np.uint8)
+    blocks = _get_blocks(LazyElectronDiffraction2D(data))
+    assert blocks.shape == data.shape
+    assert blocks.chunks[2:] == ((144,), (144,))
+    for axis in (0, 1):
+        borders = np.cumsum(blocks.chunks[axis])
+        assert set(np.cumsum(data.chunks[axis])) <= set(borders)
+    assert 512 <= max(blocks.chunks[0]) * max(blocks.chunks[1]) <= 1024
