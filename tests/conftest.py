@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# two processes that compile into one cache of numba spoil it for each other: to each its own
+if "PYTEST_XDIST_WORKER" in os.environ:
+    _CACHE = Path(__file__).parents[1] / ".pytest_cache" / "numba"
+    os.environ["NUMBA_CACHE_DIR"] = str(_CACHE / os.environ["PYTEST_XDIST_WORKER"])
 
 import numpy as np
 import pytest
