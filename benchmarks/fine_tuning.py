@@ -32,7 +32,8 @@ from pyxem_nas.descriptors import Detector, compute_descriptors, make_sampler
 from pyxem_nas.evaluation import disorientation_angles, paired_interval
 from pyxem_nas.grains import find_medoids
 from pyxem_nas.orientation import laue_proper_group, multiply_quaternions
-from pyxem_nas.prediction import IndexingPlan, get_predictor, get_specs, resolve_branches
+from pyxem_nas.plan import IndexingPlan, get_specs, resolve_branches
+from pyxem_nas.prediction import get_predictor
 from pyxem_nas.simulation import Acquisition
 from pyxem_nas.training import make_source
 

@@ -146,10 +146,11 @@ def _prepare_bundle(folder: Path) -> tuple:
 
 def _prepare_header(folder: Path) -> tuple:
     from pyxem_nas import BundleError, ModelBundle
+    from pyxem_nas.bundle_header import make_header
 
     path = folder / "a.nas"
     shipped = ModelBundle.load("steel")
-    header = shipped._header() | {"search_report": [{"target": "phase", "trials": [{}]}]}
+    header = make_header(shipped) | {"search_report": [{"target": "phase", "trials": [{}]}]}
     for cells in header["cells"].values():  # a few directions do, and the fuzzer is faster
         cells["directions"] = cells["directions"][:3]
     header = json.loads(json.dumps(header))
@@ -175,7 +176,7 @@ def _prepare_network(folder: Path) -> tuple:
     import keras
 
     from pyxem_nas import Architecture, BundleError
-    from pyxem_nas.bundle import dump_keras, load_keras
+    from pyxem_nas.network_files import dump_keras, load_keras
     from pyxem_nas.networks import build_phase_network
 
     keras.utils.disable_interactive_logging()

@@ -28,7 +28,8 @@ from pyxem_nas.descriptors import Detector, make_sampler
 from pyxem_nas.evaluation import disorientation_angles, expected_calibration_error
 from pyxem_nas.orientation import random_quaternions
 from pyxem_nas.overlaps import OverlapJudge
-from pyxem_nas.prediction import IndexingPlan, get_predictor, get_specs, resolve_branches
+from pyxem_nas.plan import IndexingPlan, get_specs, resolve_branches
+from pyxem_nas.prediction import get_predictor
 from pyxem_nas.search import hold_out_domain
 from pyxem_nas.simulation import Acquisition
 

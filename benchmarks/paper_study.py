@@ -40,7 +40,6 @@ from report import _percent, _table, describe_run
 from scipy.spatial import cKDTree
 
 from pyxem_nas import Architecture, ModelBundle, example_phases, fine_tune
-from pyxem_nas.adaptation import jitter_intensities, turn_descriptors
 from pyxem_nas.crystal_map import make_crystal_map
 from pyxem_nas.descriptors import (
     DescriptorSpec,
@@ -51,6 +50,7 @@ from pyxem_nas.descriptors import (
 )
 from pyxem_nas.dynamical import draw_dynamical_spots
 from pyxem_nas.evaluation import disorientation_angles, paired_interval
+from pyxem_nas.network_tuning import jitter_intensities, turn_descriptors
 from pyxem_nas.networks import (
     PatternArchitecture,
     build_euler_head,

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from pyxem_nas import Acquisition, ModelBundle, Randomization
-from pyxem_nas.bundle import PhaseJudge
 from pyxem_nas.foreign import make_foreign_reflections
+from pyxem_nas.judges import PhaseJudge
 from pyxem_nas.phase_calibration import describe_phase_judge, score_simulations
 from pyxem_nas.phase_scores import fit_phase_judge
 from pyxem_nas.search import hold_out_domain

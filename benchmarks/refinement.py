@@ -30,7 +30,8 @@ from pyxem_nas.crystal_map import best_rotations
 from pyxem_nas.descriptors import Detector, compute_descriptors, make_sampler
 from pyxem_nas.evaluation import disorientation_angles
 from pyxem_nas.orientation import multiply_quaternions
-from pyxem_nas.prediction import get_predictor, get_specs
+from pyxem_nas.plan import get_specs
+from pyxem_nas.prediction import get_predictor
 from pyxem_nas.refinement import refine_candidates
 
 SPREAD = 0.8  # degrees about each axis

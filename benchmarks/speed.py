@@ -33,6 +33,7 @@ from pyxem_nas.crystal_map import best_rotations
 from pyxem_nas.descriptors import DescriptorSpec, Detector, compute_descriptors, make_sampler
 from pyxem_nas.evaluation import disorientation_angles, turned_about_beam
 from pyxem_nas.networks import build_orientation_network
+from pyxem_nas.plan import get_specs
 from pyxem_nas.template_matching import get_template_library, match_templates
 from pyxem_nas.training import cell_labels, make_source
 
@@ -230,7 +231,7 @@ def measure_kernel(bundle: ModelBundle, options: argparse.Namespace) -> str:
     patterns = np.ascontiguousarray(scan.data)
     centers = np.full((len(patterns), 2), 71.5)
     detector = Detector(patterns.shape[1:], (SCALE, SCALE))
-    specs = prediction.get_specs(bundle)[:2]
+    specs = get_specs(bundle)[:2]
     rows = []
     for label, chosen in (("networks", specs[:1]), ("networks and refinement", specs)):
         sampler = make_sampler(detector, *chosen)

@@ -7,14 +7,7 @@ Importing this package gives `ElectronDiffraction2D` the methods `get_polar_desc
 from importlib.metadata import version as _version
 
 from pyxem_nas.adaptation import fine_tune
-from pyxem_nas.bundle import (
-    BundleError,
-    Judge,
-    ModelBundle,
-    PhaseJudge,
-    Thresholds,
-    shipped_bundles,
-)
+from pyxem_nas.bundle import ModelBundle, shipped_bundles
 from pyxem_nas.bundle_training import search_models
 from pyxem_nas.camera import Randomization
 from pyxem_nas.configuration import set_default_bundle
@@ -24,9 +17,11 @@ from pyxem_nas.descriptors import DescriptorSpec
 from pyxem_nas.distortion import CalibrationFit
 from pyxem_nas.distortion_fit import fit_distortion
 from pyxem_nas.evaluation import Evaluation, evaluate
+from pyxem_nas.judges import Judge, PhaseJudge, Thresholds
 from pyxem_nas.map_export import save_map, write_mtex_script
 from pyxem_nas.map_refinement import refine_orientations
 from pyxem_nas.measured import MapFrame
+from pyxem_nas.network_files import BundleError
 from pyxem_nas.networks import Architecture
 from pyxem_nas.overlay import Overlay, plot_overlay
 from pyxem_nas.plotting import plot_map

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pyxem_nas.bundle import ModelBundle, Thresholds, dump_keras, load_keras, number_phases
+from pyxem_nas.bundle import ModelBundle, number_phases
 from pyxem_nas.camera import Randomization
 from pyxem_nas.candidates import select_candidates
 from pyxem_nas.descriptors import DescriptorSpec, PatternSpec
@@ -35,6 +35,8 @@ from pyxem_nas.judge_fit import (
     fit_temperature,
     threshold_for_precision,
 )
+from pyxem_nas.judges import Thresholds
+from pyxem_nas.network_files import dump_keras, load_keras
 from pyxem_nas.networks import (
     Architecture,
     PatternArchitecture,

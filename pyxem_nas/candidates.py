@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from pyxem_nas.bundle import Judge
+from pyxem_nas.judges import Judge
 from pyxem_nas.orientation import OrientationCells, multiply_quaternions
 
 _FASTMATH = {"contract", "reassoc", "nsz"}

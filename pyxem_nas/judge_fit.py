@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyxem_nas.bundle import Judge
 from pyxem_nas.candidates import judge_candidates, rank_candidates
 from pyxem_nas.descriptors import DescriptorSpec
 from pyxem_nas.evaluation import disorientation_angles
+from pyxem_nas.judges import Judge
 from pyxem_nas.refinement import get_refinement_spec, refine_candidates
 from pyxem_nas.simulation import Reflections
 

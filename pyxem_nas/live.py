@@ -18,14 +18,9 @@ from pyxem_nas.calibration import _beam_position
 from pyxem_nas.crystal_map import make_crystal_map
 from pyxem_nas.descriptors import Detector, make_sampler
 from pyxem_nas.orientation import multiply_quaternions
-from pyxem_nas.prediction import (
-    Branch,
-    IndexingPlan,
-    get_specs,
-    index_block,
-    resolve_branches,
-    split_rows,
-)
+from pyxem_nas.plan import Branch, IndexingPlan, get_specs, resolve_branches
+from pyxem_nas.prediction import index_block
+from pyxem_nas.result_rows import split_rows
 from pyxem_nas.runtime import Precision, choose_precision
 from pyxem_nas.signals import _check_acquisition, _get_bundle
 from pyxem_nas.simulation import Acquisition

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from pyxem_nas.bundle import Judge, ModelBundle, PhaseJudge, load_keras
+from pyxem_nas.bundle import ModelBundle
 from pyxem_nas.candidates import judge_candidates, rank_candidates, select_candidates
+from pyxem_nas.judges import Judge, PhaseJudge
+from pyxem_nas.network_files import load_keras
 from pyxem_nas.orientation import laue_proper_group
 from pyxem_nas.phase_scores import fit_phase_judge, judge_phases, score_phase
 from pyxem_nas.refinement import get_refinement_spec, refine_candidates

@@ -12,8 +12,8 @@ import math
 import numba
 import numpy as np
 
-from pyxem_nas.bundle import PhaseJudge
 from pyxem_nas.descriptors import DescriptorSpec
+from pyxem_nas.judges import PhaseJudge
 from pyxem_nas.orientation import quaternions_to_matrices
 from pyxem_nas.simulation import Reflections
 

@@ -19,7 +19,8 @@ from pyxem_nas.calibration import find_centers, get_acquisition, get_centers, ge
 from pyxem_nas.descriptors import Detector, compute_descriptors, make_sampler
 from pyxem_nas.evaluation import disorientation_angles
 from pyxem_nas.orientation import OrientationCells, laue_proper_group, rotate_vectors
-from pyxem_nas.prediction import IndexingPlan, get_predictor, get_specs, resolve_branches
+from pyxem_nas.plan import IndexingPlan, get_specs, resolve_branches
+from pyxem_nas.prediction import get_predictor
 from pyxem_nas.simulation import Acquisition
 
 if TYPE_CHECKING:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyxem_nas.bundle import BundleError, Judge, ModelBundle, PhaseJudge
+from pyxem_nas.bundle import ModelBundle
 from pyxem_nas.candidates import (
     judge_candidates,
     log_posterior_at,
@@ -26,17 +25,19 @@ from pyxem_nas.candidates import (
     with_twins,
 )
 from pyxem_nas.descriptors import (
-    DescriptorSpec,
-    PatternSpec,
     PolarSampler,
     compute_descriptors,
     to_native,
 )
 from pyxem_nas.evaluation import disorientation_angles
+from pyxem_nas.judges import Judge, PhaseJudge
+from pyxem_nas.network_files import BundleError
 from pyxem_nas.orientation import laue_proper_group
 from pyxem_nas.overlaps import OverlapJudge, take_out_spots
 from pyxem_nas.phase_scores import N_SCORES, judge_phases, score_phase
-from pyxem_nas.refinement import get_refinement_spec, refine_candidates
+from pyxem_nas.plan import SECOND, IndexingPlan
+from pyxem_nas.refinement import refine_candidates
+from pyxem_nas.result_rows import NETWORK, OTHER, TEMPLATE, empty_answers, put_answers, tabulate
 from pyxem_nas.runtime import (
     Network,
     Precision,
@@ -44,92 +45,16 @@ from pyxem_nas.runtime import (
     choose_precision,
     load_network,
 )
-from pyxem_nas.simulation import Acquisition, Reflections, get_reflections
+from pyxem_nas.simulation import Reflections, get_reflections
 
 if TYPE_CHECKING:
     import dask.array as da
 
-Branch = str | Callable[..., tuple[np.ndarray, np.ndarray]]
-
-_PROPERTIES = (
-    "phase_id", "phase_probability", "orientation_probability", "correlation", "reliability",
-    "twin_reliability", "phase_reliability", "indexed_by",
-)  # fmt: skip
-NETWORK, TEMPLATE, OTHER = 0, 1, 2
 _N_TEMPLATES = 3  # best templates that refinement and judge see, with their twins
-_N_CANDIDATES = 8  # of each position, that its neighbours choose from
-_PER_CANDIDATE = 7  # columns: phase, probability, correlation, quaternion
-_SECOND = ("phase_id_2", "probability_2", "correlation_2")  # and a quaternion
 _SAME = 5.0  # degrees: nearer to the first, a second crystal is the first
 
 _lock = threading.RLock()  # TensorFlow and numba use all cores by themselves
 _predictors: dict[tuple[str, str], Predictor] = {}
-
-
-@dataclass(frozen=True)
-class IndexingPlan:
-    """All that a block needs beside its patterns.
-
-    Parameters
-    ----------
-    bundle
-        Phases, networks, calibration.
-    sampler
-        Sampling of the detector for `get_specs` of the bundle.
-    branches
-        Branch of each phase: "hybrid", "network", "template" or a callable.
-    acquisition
-        Beam energy and precession.
-    n_best
-        Answers per position.
-    refine
-        Refine orientations in continuous orientation space.
-    template_threshold, min_confidence
-        Decisions; None: the bundle's.
-    regularize
-        Return the candidates of each position too, for `regularization`.
-    n_overlaps
-        2: look for a second crystal in what the first leaves over.
-    precision
-        Of the networks' arithmetic.
-    """
-
-    bundle: ModelBundle
-    sampler: PolarSampler = field(repr=False)
-    branches: tuple[Branch, ...]
-    acquisition: Acquisition
-    n_best: int = 1
-    refine: bool = True
-    template_threshold: float | None = None
-    min_confidence: float | None = None
-    regularize: bool = False
-    n_overlaps: int = 1
-    precision: Precision = "auto"
-
-    @property
-    def n_candidates(self) -> int:
-        """Number of candidates that rows hold beside their answers."""
-        return _N_CANDIDATES if self.regularize else 0
-
-    @property
-    def n_columns(self) -> int:
-        """Number of columns of a block of result rows."""
-        n_second = len(_SECOND) + 4 if self.n_overlaps > 1 else 0
-        n_first = len(_PROPERTIES) + 4 * self.n_best
-        return n_first + _PER_CANDIDATE * self.n_candidates + n_second
-
-    @property
-    def needs_polar(self) -> bool:
-        """Whether anything looks at the finer polar pattern; if not, it is not computed."""
-        decided = "phase" in self.bundle.models or len(self.bundle.phases) == 1
-        by_networks = all(branch == "network" for branch in self.branches)
-        return self.refine or self.n_overlaps > 1 or not (decided and by_networks)
-
-
-def get_specs(bundle: ModelBundle) -> tuple[DescriptorSpec | PatternSpec, ...]:
-    """Return how a bundle wants patterns described: for networks, for refinement, for the phase."""
-    specs = (bundle.spec, get_refinement_spec(bundle.spec))
-    return specs if bundle.pattern_spec is None else (*specs, bundle.pattern_spec)
 
 
 def predict_lazily(patterns: da.Array, centers: np.ndarray, plan: IndexingPlan) -> da.Array:
@@ -180,34 +105,6 @@ def _map_blocks(function, patterns, centers, row_shape, dtype, **options) -> da.
         meta=np.empty((0,) * (len(nav_chunks) + len(row_shape)), dtype),
         **options,
     )
-
-
-def split_rows(rows: np.ndarray, plan: IndexingPlan) -> dict[str, np.ndarray]:
-    """Return result rows as named columns, the argument of `crystal_map.make_crystal_map`."""
-    columns = {name: rows[:, k] for k, name in enumerate(_PROPERTIES)}
-    columns["phase_id"] = columns["phase_id"].astype(np.int32)
-    columns["indexed_by"] = columns["indexed_by"].astype(np.int8)
-    first, last = len(_PROPERTIES), len(_PROPERTIES) + 4 * plan.n_best
-    columns["rotations"] = rows[:, first:last].reshape(len(rows), plan.n_best, 4)
-    if plan.n_overlaps > 1:
-        second = rows[:, -len(_SECOND) - 4 :]
-        columns |= {name: second[:, k] for k, name in enumerate(_SECOND)}
-        columns["phase_id_2"] = columns["phase_id_2"].astype(np.int32)
-        columns["rotation_2"] = second[:, len(_SECOND) :]
-    return columns
-
-
-def split_candidates(rows: np.ndarray, plan: IndexingPlan) -> dict[str, np.ndarray]:
-    """Return the candidates in result rows: argument of `regularization.choose_by_neighbours`."""
-    start = len(_PROPERTIES) + 4 * plan.n_best
-    table = rows[:, start : start + _PER_CANDIDATE * plan.n_candidates]
-    table = table.reshape(len(rows), plan.n_candidates, _PER_CANDIDATE)
-    return {
-        "phase_id": table[..., 0].astype(np.int64),
-        "probability": table[..., 1],
-        "correlation": table[..., 2],
-        "quaternions": table[..., 3:],
-    }
 
 
 def _index_chunk(patterns: np.ndarray, centers: np.ndarray, *, plan: IndexingPlan) -> np.ndarray:
@@ -337,14 +234,16 @@ class Predictor:
         decided = phase is not None
         if not decided:
             phase, probability = np.zeros(n, int), np.zeros(n)
-        answers = _empty_answers(n, plan)
+        answers = empty_answers(n, plan)
         open_ = ~empty & (probability < (thresholds.phase if plan.refine else 0.0))
         open_ = ~empty if not decided else open_
         for k in range(n_phases):
             rows = np.flatnonzero((phase == k) & ~empty & ~open_)
             if len(rows):
                 answer = self.orient(k, descriptors[rows], polar[rows], plan)
-                _put(answers, rows, answer | _tabulate([answer], np.ones((len(rows), 1)), k, plan))
+                put_answers(
+                    answers, rows, answer | tabulate([answer], np.ones((len(rows), 1)), k, plan)
+                )
         rows = np.flatnonzero(open_)
         if len(rows):
             log_network = self._log_network(inputs[rows]) if decided else None
@@ -352,7 +251,7 @@ class Predictor:
                 descriptors[rows], polar[rows], plan, log_network, reject=least > 0
             )
             phase[rows], probability[rows] = answer.pop("phase"), answer.pop("phase_probability")
-            _put(answers, rows, answer)
+            put_answers(answers, rows, answer)
         phase = np.where(empty | (phase >= n_phases), -1, phase)
         probability = np.where(empty & (not decided), np.nan, probability)
         confidence = np.nan_to_num(probability, nan=1.0) * np.nan_to_num(
@@ -417,14 +316,14 @@ class Predictor:
             rows = np.flatnonzero(unsure & (~likely | (winner == k)))
             if branches[k] == "hybrid" and len(rows):
                 answer = self.orient(k, descriptors[rows], polar[rows], plans[1])
-                _put(tried[k], rows, answer)
+                put_answers(tried[k], rows, answer)
                 scores[rows, k] = self._score(k, answer, polar[rows], plan)
         probability = judge_phases(scores, judge, log_network)
         shares = probability[:, :-1]
         winner = shares.argmax(axis=1)
         index = np.arange(len(winner))
         answers = {name: np.stack([t[name] for t in tried])[winner, index] for name in tried[0]}
-        answers |= _tabulate(tried, shares, 0, plan)
+        answers |= tabulate(tried, shares, 0, plan)
         quality = scores[..., 0].copy()
         first = quality[index, winner]
         quality[index, winner] = 0
@@ -457,8 +356,8 @@ class Predictor:
 
     def _find_second(self, descriptors, polar, plan, phase, answers, least) -> np.ndarray:
         """Return columns of a second crystal: phase, probability, correlation and quaternion."""
-        columns = np.zeros((len(phase), len(_SECOND) + 4))
-        columns[:, 0], columns[:, len(_SECOND)] = -1, 1
+        columns = np.zeros((len(phase), len(SECOND) + 4))
+        columns[:, 0], columns[:, len(SECOND)] = -1, 1
         first = answers["quaternions"][:, 0]
         rows, second = self.search_second(descriptors, polar, plan, phase, first)
         if not len(rows):
@@ -568,7 +467,7 @@ class Predictor:
             NETWORK,
             n_network=candidates.shape[1],
         )
-        _put(answers, unsure, joined)
+        put_answers(answers, unsure, joined)
         return answers
 
     def _orient_by_templates(self, phase_id, polar, plan) -> dict[str, np.ndarray]:
@@ -651,54 +550,6 @@ class Predictor:
         return answers
 
 
-def _empty_answers(n: int, plan: IndexingPlan) -> dict[str, np.ndarray]:
-    n_answers = max(plan.n_best, plan.n_candidates)
-    quaternions = np.zeros((n, n_answers, 4))
-    quaternions[..., 0] = 1
-    return {
-        "quaternions": quaternions,
-        "probability": np.zeros((n, n_answers)),
-        "mass": np.zeros((n, n_answers)),
-        "correlations": np.zeros((n, n_answers)),
-        "correlation": np.zeros(n),
-        "reliability": np.full(n, np.nan),
-        "twin_reliability": np.full(n, np.nan),
-        "phase_reliability": np.full(n, np.nan),
-        "indexed_by": np.full(n, NETWORK),
-        "table": np.zeros((n, plan.n_candidates, _PER_CANDIDATE)),
-    }
-
-
-def _put(answers: dict[str, np.ndarray], rows: np.ndarray, part: dict[str, np.ndarray]) -> None:
-    """Put the answers of some rows into their place."""
-    for name, values in part.items():
-        answers[name][rows] = values
-
-
-def _tabulate(
-    tried: list[dict[str, np.ndarray]], shares: np.ndarray, first_phase: int, plan: IndexingPlan
-) -> dict[str, np.ndarray]:
-    """Return the likeliest candidates of all phases tried as "table", (n, n_candidates, 7).
-
-    `shares` (n, n_tried) are the phases' probabilities. Where there are fewer, rows are zero.
-    """
-    n_kept = plan.n_candidates
-    if not n_kept:
-        return {}
-    parts = []
-    for k, answers in enumerate(tried):
-        part = np.empty((*answers["mass"].shape, _PER_CANDIDATE))
-        part[..., 0] = first_phase + k
-        part[..., 1] = shares[:, k, None] * answers["mass"]
-        part[..., 2] = answers["correlations"]
-        part[..., 3:] = answers["quaternions"]
-        parts.append(part)
-    table = np.concatenate(parts, axis=1)
-    table[table[..., 1] <= 0] = 0
-    order = np.argsort(-table[..., 1], axis=1, kind="stable")[:, :n_kept]
-    return {"table": np.take_along_axis(table, order[..., None], axis=1)}
-
-
 def _check_shapes(network: Network, name: str, bundle: ModelBundle) -> None:
     """Raise BundleError where a network is not one for what the bundle says of it."""
     if name == "phase":
@@ -711,50 +562,3 @@ def _check_shapes(network: Network, name: str, bundle: ModelBundle) -> None:
             f"network {name!r} of bundle {bundle.name!r} takes and gives {found!r}, its phases and "
             f"descriptor need {expected!r}; make the bundle anew"
         )
-
-
-def resolve_branches(bundle: ModelBundle, method: str | Mapping[str, Branch]) -> tuple[Branch, ...]:
-    """Return the branch of each phase of a bundle.
-
-    Parameters
-    ----------
-    bundle
-        The bundle.
-    method
-        One branch for all phases, or a mapping from phase names; phases that it leaves out are
-        "hybrid". A phase without an orientation network is matched to templates.
-
-    Raises
-    ------
-    ValueError
-        If a branch or a phase is unknown, or "network" is asked for a phase without one.
-    TypeError
-        If `method` is neither a name nor a mapping.
-    """
-    known = ("hybrid", "network", "template")
-    if not isinstance(method, str | Mapping):
-        raise TypeError(
-            f"method must be a name or a mapping from phase names, got {type(method).__name__}"
-        )
-    if isinstance(method, Mapping):
-        unknown = sorted(set(method) - set(bundle.phase_names))
-        if unknown:
-            raise ValueError(
-                f"method names no phase of the bundle: {unknown!r}; it has {bundle.phase_names!r}"
-            )
-        chosen = [method.get(name, "hybrid") for name in bundle.phase_names]
-    else:
-        chosen = [method] * len(bundle.phase_names)
-    for k, branch in enumerate(chosen):
-        if callable(branch):
-            continue
-        if branch not in known:
-            raise ValueError(f"method must be one of {known!r} or a callable, got {branch!r}")
-        if branch != "template" and not bundle.has_orientation_network(k):
-            if branch == "network":
-                raise ValueError(
-                    f"phase {bundle.phase_names[k]!r} has no orientation network; use "
-                    'method="template" or train one with search_models'
-                )
-            chosen[k] = "template"
-    return tuple(chosen)

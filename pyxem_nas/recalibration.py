@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pyxem_nas.bundle import ModelBundle, Thresholds
+from pyxem_nas.bundle import ModelBundle
 from pyxem_nas.judge_fit import (
     FittedJudges,
     KnownPatterns,
@@ -19,6 +19,7 @@ from pyxem_nas.judge_fit import (
     fit_temperature,
     threshold_for_precision,
 )
+from pyxem_nas.judges import Thresholds
 from pyxem_nas.measured import MeasuredPatterns
 from pyxem_nas.orientation import laue_proper_group
 from pyxem_nas.prediction import Predictor

@@ -147,9 +147,9 @@ def choose_by_neighbours(
     Parameters
     ----------
     columns
-        From `prediction.split_rows`.
+        From `result_rows.split_rows`.
     candidates
-        From `prediction.split_candidates`: "phase_id", "probability" and "correlation" (n, k),
+        From `result_rows.split_candidates`: "phase_id", "probability" and "correlation" (n, k),
         "quaternions" (n, k, 4).
     shape
         Navigation shape.

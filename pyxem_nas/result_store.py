@@ -22,7 +22,7 @@ from pyxem_nas.file_writing import replacing
 if TYPE_CHECKING:
     import dask.array as da
 
-    from pyxem_nas.prediction import IndexingPlan
+    from pyxem_nas.plan import IndexingPlan
 
 __all__ = ["describe_run", "keep_blocks", "remove_store"]
 

@@ -29,9 +29,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import platformdirs
 
-from pyxem_nas.bundle import ModelBundle, load_keras
+from pyxem_nas.bundle import ModelBundle
 from pyxem_nas.descriptors import DescriptorSpec, PatternSpec
 from pyxem_nas.file_writing import replacing
+from pyxem_nas.network_files import load_keras
 from pyxem_nas.training import make_source
 
 __all__ = [

@@ -20,18 +20,10 @@ from pyxem_nas.crystal_map import make_crystal_map
 from pyxem_nas.descriptors import DescriptorSpec, Detector, PolarSampler, make_sampler
 from pyxem_nas.hosts import check_hosts
 from pyxem_nas.orientation import multiply_quaternions
-from pyxem_nas.prediction import (
-    Branch,
-    IndexingPlan,
-    describe_lazily,
-    get_predictor,
-    get_specs,
-    predict_lazily,
-    resolve_branches,
-    split_candidates,
-    split_rows,
-)
+from pyxem_nas.plan import Branch, IndexingPlan, get_specs, resolve_branches
+from pyxem_nas.prediction import describe_lazily, get_predictor, predict_lazily
 from pyxem_nas.regularization import choose_by_neighbours
+from pyxem_nas.result_rows import split_candidates, split_rows
 from pyxem_nas.result_store import describe_run, keep_blocks
 from pyxem_nas.ring_check import warn_of_wrong_scale
 from pyxem_nas.runtime import Precision, choose_precision

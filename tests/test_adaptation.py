@@ -8,14 +8,15 @@ import pytest
 from conftest import as_signal, draw_with_diffsims, shared_data
 from orix.crystal_map import Phase
 
-from pyxem_nas import Acquisition, ModelBundle, adaptation, save_map, training
-from pyxem_nas.adaptation import _row_weights, _Task, fine_tune, turn_descriptors
-from pyxem_nas.bundle import Judge, Thresholds, dump_keras, number_phases
+from pyxem_nas import Acquisition, ModelBundle, adaptation, network_tuning, save_map, training
+from pyxem_nas.adaptation import fine_tune
+from pyxem_nas.bundle import number_phases
 from pyxem_nas.camera_fit import fit_camera
 from pyxem_nas.crystal_map import make_crystal_map
 from pyxem_nas.evaluation import disorientation_angles
 from pyxem_nas.files import read_map
 from pyxem_nas.grains import balance_grains, segment_grains, split_grains
+from pyxem_nas.judges import Judge, Thresholds
 from pyxem_nas.measured import (
     MapFrame,
     MeasuredPatterns,
@@ -23,6 +24,8 @@ from pyxem_nas.measured import (
     match_phases,
     read_reliability,
 )
+from pyxem_nas.network_files import dump_keras
+from pyxem_nas.network_tuning import TuningTask, get_row_weights, turn_descriptors
 from pyxem_nas.networks import Architecture, build_orientation_network, build_phase_network
 from pyxem_nas.orientation import (
     laue_proper_group,
@@ -98,7 +101,7 @@ def test_large_grains_do_not_drown_small_ones():
     measured = MeasuredPatterns(
         empty, empty, None, np.repeat([0, 0, 1], [400, 4, 4]), empty, grains
     )
-    weights = _row_weights(measured)
+    weights = get_row_weights(measured)
     of_grain = np.bincount(grains, weights)
     np.testing.assert_allclose(of_grain, [0.5 * 20 / 22, 0.5 * 2 / 22, 0.5])
 
@@ -236,9 +239,9 @@ def tiny(steel):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(adaptation, "_N_SIMULATED", 256)
+    monkeypatch.setattr(network_tuning, "_N_SIMULATED", 256)
     monkeypatch.setattr(training, "N_FOREIGN", 3)
-    monkeypatch.setattr(adaptation, "_MAX_FORGOTTEN", 1.0)
+    monkeypatch.setattr(network_tuning, "_MAX_FORGOTTEN", 1.0)
     recalibrate = adaptation.recalibrate
     monkeypatch.setattr(
         adaptation, "recalibrate", lambda *a, **options: recalibrate(*a, **options, n=120)
@@ -265,11 +268,11 @@ def test_network_that_forgets_goes_part_of_the_way(monkeypatch, forgotten, share
         known = {"loss": 1.0, "right": 0.8 - forgotten * way}
         return {"camera": {"loss": 2 - way, "right": 0.5}, "known": known}
 
-    monkeypatch.setattr(adaptation, "_validate", validate)
+    monkeypatch.setattr(network_tuning, "_validate", validate)
     model, ends = OneWeight(), [[np.zeros(1, np.float32)], [np.ones(1, np.float32)]]
     model.set_weights(ends[0])
     before = validate(model, None, None)
-    found, figures = adaptation._go_part_of_the_way(model, None, None, *ends, before)
+    found, figures = network_tuning._go_part_of_the_way(model, None, None, *ends, before)
     assert found == share == model.get_weights()[0][0]
     assert figures["camera"]["loss"] == 2 - share
 
@@ -366,12 +369,12 @@ def test_batch_mixes_measured_and_simulated_with_right_labels(tiny, grain_scan, 
     measured = describe(tiny, signal, truth)
     measured = dataclasses.replace(measured, phase_id=np.ones(48, int))
     source = DescriptorSource(get_reflections(tiny.phases), 2, ACQUISITION)
-    task = _Task.make(tiny, measured, measured.take(np.arange(0)), {"known": source,
+    task = TuningTask.make(tiny, measured, measured.take(np.arange(0)), {"known": source,
                       "camera": source}, 1)  # fmt: skip
     inputs, labels = task.make_batch(np.random.default_rng(0))
     assert inputs.shape == (256, 40, 180)
     assert inputs.dtype == np.float32
-    n_measured = round(adaptation._MIXTURE["measured"] * 256)
+    n_measured = round(network_tuning.MIXTURE["measured"] * 256)
     # a measured row is one of the scan's, turned: its label has the direction of its own grain
     direction, _ = tiny.cells[1].encode(truth)
     assert set(labels[:n_measured] % tiny.cells[1].n_directions) <= set(direction)
@@ -424,7 +427,7 @@ def test_other_grain_of_real_silver_keeps_its_orientation(monkeypatch):
     index = {"method": "network", "min_confidence": 0, "show_progressbar": False}
     xmap = signal.index_phase_orientation(bundle, **options, **index)
     monkeypatch.setattr(training, "N_FOREIGN", 3)
-    monkeypatch.setattr(adaptation, "_N_SIMULATED", 256)
+    monkeypatch.setattr(network_tuning, "_N_SIMULATED", 256)
     recalibrate = functools.partial(adaptation.recalibrate, n=200)
     monkeypatch.setattr(adaptation, "recalibrate", recalibrate)
     learned = labels == labels[labels >= 0][0]

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from pyxem_nas import Acquisition, BundleError, DescriptorSpec, ModelBundle, example_phases
-from pyxem_nas.bundle import PhaseJudge, load_keras, number_phases
+from pyxem_nas.bundle import number_phases
+from pyxem_nas.judges import PhaseJudge
+from pyxem_nas.network_files import load_keras
 
 
 @pytest.fixture

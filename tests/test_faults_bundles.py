@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyxem_nas import Acquisition, BundleError, DescriptorSpec, ModelBundle, example_phases
-from pyxem_nas.bundle import load_keras
+from pyxem_nas.network_files import load_keras
 
 QUICK = settings(
     max_examples=30, deadline=None, derandomize=True,

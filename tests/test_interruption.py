@@ -380,7 +380,7 @@ def test_search_that_was_killed_repeats_no_completed_trial(tmp_path, monkeypatch
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_bundle_is_the_same_for_the_same_seed_and_after_a_kill(tmp_path, monkeypatch):
     from pyxem_nas import bundle_training
-    from pyxem_nas.bundle import load_keras
+    from pyxem_nas.network_files import load_keras
     from pyxem_nas.orientation import make_cells
 
     tiny = Architecture(width=8, n_blocks=1)

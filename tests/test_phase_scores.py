@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from conftest import draw_with_diffsims
 
-from pyxem_nas.bundle import PhaseJudge
 from pyxem_nas.descriptors import Detector, compute_descriptors, make_sampler
+from pyxem_nas.judges import PhaseJudge
 from pyxem_nas.orientation import random_quaternions
 from pyxem_nas.phase_scores import N_SCORES, fit_phase_judge, judge_phases, score_phase
 from pyxem_nas.refinement import REFINEMENT_SPEC

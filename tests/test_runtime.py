@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pyxem_nas import Acquisition, ModelBundle, example_phases, runtime
-from pyxem_nas.bundle import dump_keras, shipped_bundles
+from pyxem_nas.bundle import shipped_bundles
+from pyxem_nas.network_files import dump_keras
 from pyxem_nas.networks import Architecture, build_phase_network
 from pyxem_nas.runtime import BATCH, Sample, choose_precision, get_copy_name, load_network
 

@@ -1,0 +1,78 @@
+"""Calibrated decisions: judges of answers and of phases, thresholds.
+
+Owns what a bundle knows of the trust that answers deserve, as numbers and the formulas that they
+stand in. They are fitted by `judge_fit` and `phase_calibration` and used by `prediction`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Calibrated decisions of a bundle.
+
+    Parameters
+    ----------
+    template
+        Positions whose probability of a right orientation is below go to template matching.
+    confidence
+        Positions whose final probability (phase and orientation) is below are not indexed.
+    phase
+        Positions whose phase probability by the phase network is below are tried with every
+        phase, and the physical scores join the network's word.
+    """
+
+    template: float = 0.0
+    confidence: float = 0.0
+    phase: float = 0.8
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Weights by which candidates of one phase are judged, fitted on validation data.
+
+    The utility of candidate j is ``log_posterior * log p_j + correlation * c_j``; that of "the
+    truth is none of them" is `none`. The softmax over all is the probability of each (a
+    conditional logit model; McFadden 1974).
+
+    Parameters
+    ----------
+    log_posterior
+        Weight of the network's log-posterior.
+    correlation
+        Weight of the correlation of the refined candidate, 0 where candidates are not refined.
+    none
+        Utility of "none of them"; None where the bundle is not calibrated.
+    """
+
+    log_posterior: float = 1.0
+    correlation: float = 20.0
+    none: float | None = None
+
+
+@dataclass(frozen=True)
+class PhaseJudge:
+    """Weights by which phases are compared, one common set for all phases.
+
+    The utility of a phase is the weighted sum of its scores (`phase_scores.score_phase`); that of
+    "none of these" is `none`. The softmax over all is the probability of each (a conditional logit
+    model; McFadden 1974). The defaults were fitted by ``benchmarks/phase_judge.py`` on held-out
+    simulations of four phases and of foreign crystals.
+
+    Parameters
+    ----------
+    correlation, explained, missing
+        Weights of the scores.
+    none
+        Utility of "none of these".
+    network
+        Weight of the logarithm of the phase network's probability, where there is a network.
+    """
+
+    correlation: float = 8.0
+    explained: float = 5.5
+    missing: float = -1.75
+    none: float = 5.0
+    network: float = 0.8
