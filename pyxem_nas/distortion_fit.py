@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pyxem.signals import ElectronDiffraction2D
 
 _N_RUNS = 32  # stretches of neighbouring positions that a sample of a scan is made of
-_N_ROUNDS = 4  # of refining orientations and fitting the distortion
+_N_ROUNDS = 10  # of refining orientations and fitting the distortion, at most
+_SETTLED = 1e-3  # a step below ends it, of the matrix and, in 1/angstrom, of the centre
 _WEAK = 0.15  # spots are looked for whose square root of intensity is this share of the strongest
 _LEAST_SPOTS = 40  # for five parameters, with room to tell outliers
 
@@ -68,9 +69,10 @@ def fit_distortion(
     Notes
     -----
     Orientations are refined, strong spots are sought near where they should be, and centre and
-    matrix are fitted to the displacements by robust least squares; this is done four times. The
+    matrix are fitted to the displacements by robust least squares, until both settle. The
     turn about the beam belongs to the orientations, so the matrix is symmetric. Where the mean
-    correlation does not rise the fit is given up, and what was given comes back.
+    correlation does not rise the fit is given up, and what was given comes back. Of spots so broad
+    that they overlap (0.07 1/angstrom) a scale error of 3 % is found to little more than half.
 
     Examples
     --------
@@ -142,15 +144,17 @@ def fit_sample(sample: ScanPatterns, *, fit_center: bool, fit_matrix: bool) -> C
                 f"needed are {_LEAST_SPOTS}; check centre, scale, detector_flip and orientations"
             )
         step, offset, n_used = fit_displacements(positions, displacement, weight, owner)
-        if fit_matrix:
-            # displacements are of shown positions: the step acts on what the matrix shows
-            matrix = (np.eye(2) + 0.5 * (step + step.T)) @ matrix
+        step = 0.5 * (step + step.T) if fit_matrix else np.zeros((2, 2))
+        # displacements are of shown positions: the step acts on what the matrix shows
+        matrix = (np.eye(2) + step) @ matrix
         if fit_center:
             shift = shift + _to_pixels(part.detector, offset)
         part = correct_scan(sample, matrix, shift)
         refined, scores = _refine_part(part)
         if scores.mean() > best:
             best, chosen = scores.mean(), (matrix, shift)
+        if max(np.abs(step).max(), np.abs(offset).max() * fit_center) < _SETTLED:
+            break
     matrix, shift = chosen
     return CalibrationFit(
         (float(shift[0]), float(shift[1])), *describe_matrix(matrix), matrix, float(before),
