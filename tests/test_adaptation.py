@@ -240,6 +240,7 @@ def tiny(steel):
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(network_tuning, "_N_SIMULATED", 256)
+    monkeypatch.setattr(network_tuning, "_N_DECIDING", 256)
     monkeypatch.setattr(training, "N_FOREIGN", 3)
     monkeypatch.setattr(network_tuning, "_MAX_FORGOTTEN", 1.0)
     recalibrate = adaptation.recalibrate
@@ -261,7 +262,7 @@ class OneWeight:
         self.weights = weights
 
 
-@pytest.mark.parametrize(("forgotten", "share"), [(0.0, 1.0), (0.012, 0.25), (0.5, 0.0)])
+@pytest.mark.parametrize(("forgotten", "share"), [(0.0, 1.0), (0.012, 0.4), (0.5, 0.0)])
 def test_network_that_forgets_goes_part_of_the_way(monkeypatch, forgotten, share):
     def validate(model, task, sets):
         way = float(model.get_weights()[0][0])
@@ -428,6 +429,7 @@ def test_other_grain_of_real_silver_keeps_its_orientation(monkeypatch):
     xmap = signal.index_phase_orientation(bundle, **options, **index)
     monkeypatch.setattr(training, "N_FOREIGN", 3)
     monkeypatch.setattr(network_tuning, "_N_SIMULATED", 256)
+    monkeypatch.setattr(network_tuning, "_N_DECIDING", 256)
     recalibrate = functools.partial(adaptation.recalibrate, n=200)
     monkeypatch.setattr(adaptation, "recalibrate", recalibrate)
     learned = labels == labels[labels >= 0][0]
