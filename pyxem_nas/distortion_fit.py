@@ -72,7 +72,7 @@ def fit_distortion(
     matrix are fitted to the displacements by robust least squares, until both settle. The
     turn about the beam belongs to the orientations, so the matrix is symmetric. Where the mean
     correlation does not rise the fit is given up, and what was given comes back. Of spots so broad
-    that they overlap (0.07 1/angstrom) a scale error of 3 % was found by half to four fifths.
+    that they overlap (0.07 1/angstrom) a scale error is found only in part.
 
     Examples
     --------

@@ -32,6 +32,7 @@ _PATIENCE = 3  # epochs without improvement
 _SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)  # of the way from the old weights to the tuned ones
 _BATCH = 256
 MIXTURE = {"measured": 0.4, "camera": 0.35, "known": 0.25}
+_N_ROWS = {name: round(share * _BATCH) for name, share in MIXTURE.items()}  # of a batch, in order
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,7 @@ class TuningTask:
 
     def make_batch(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return inputs and labels of one batch, measured and simulated."""
-        n_measured = round(MIXTURE["measured"] * _BATCH)
-        n_camera = round(MIXTURE["camera"] * _BATCH)
+        n_measured = _N_ROWS["measured"]
         rows = rng.choice(len(self.inputs), n_measured, p=self.weights)
         inputs, inplane = self.inputs[rows], self.inplane[rows]
         if self.turns:
@@ -144,8 +144,8 @@ class TuningTask:
             if self.cells is not None:
                 inplane = inplane + steps * (self.cells.n_inplane / n_azimuthal)
         parts = [(jitter_intensities(inputs, rng), self._label(self.direction[rows], inplane))]
-        for name, n in (("camera", n_camera), ("known", _BATCH - n_measured - n_camera)):
-            parts.append(self.simulate(name, n, rng)[:2])
+        for name in ("camera", "known"):
+            parts.append(self.simulate(name, _N_ROWS[name], rng)[:2])
         return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
     def simulate(
@@ -249,7 +249,7 @@ def _make_targets(labels: np.ndarray, inputs: np.ndarray, teacher: keras.Model) 
     Of what the bundle was trained on, the last rows, that is what it said before (Li and Hoiem
     2018, doi:10.1109/TPAMI.2017.2773081): it has nothing to unlearn there but what the rest needs.
     """
-    n_known = _BATCH - round(MIXTURE["measured"] * _BATCH) - round(MIXTURE["camera"] * _BATCH)
+    n_known = _N_ROWS["known"]
     logits = teacher.predict_on_batch(inputs[-n_known:])
     known = np.exp(logits - logits.max(axis=1, keepdims=True))
     targets = np.zeros((len(labels), logits.shape[1]), np.float32)

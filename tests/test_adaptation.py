@@ -279,6 +279,18 @@ def test_network_that_forgets_goes_part_of_the_way(monkeypatch, forgotten, share
     assert figures["camera"]["loss"] == pytest.approx(2 - share)
 
 
+def test_known_simulations_carry_what_the_network_said_before():
+    class Teacher:
+        def predict_on_batch(self, inputs):
+            return np.log([[0.7, 0.2, 0.1]]).repeat(len(inputs), 0)
+
+    labels = np.arange(256) % 3
+    targets = network_tuning._make_targets(labels, np.zeros((256, 1)), Teacher())
+    n_known = round(network_tuning.MIXTURE["known"] * 256)
+    np.testing.assert_array_equal(targets[:-n_known], np.eye(3)[labels[:-n_known]])
+    np.testing.assert_allclose(targets[-n_known:], [[0.7, 0.2, 0.1]] * n_known, rtol=1e-6)
+
+
 def test_tuned_bundle_says_what_was_done_and_the_old_one_stays(
     tiny, quick, grain_scan, steel, tmp_path
 ):
