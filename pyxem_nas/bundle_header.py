@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyxem_nas.descriptors import DescriptorSpec, PatternSpec
+from pyxem_nas.hosts import get_lattice_parameters
 from pyxem_nas.judges import Judge, PhaseJudge, Thresholds
 from pyxem_nas.network_files import BundleError, check_network
 from pyxem_nas.orientation import OrientationCells
@@ -152,7 +153,7 @@ def _phase_to_dict(phase: Phase) -> dict[str, Any]:
         "name": phase.name,
         "space_group": int(phase.space_group.number),
         "color": phase.color,
-        "lattice": [float(v) for v in phase.structure.lattice.abcABG()],
+        "lattice": list(get_lattice_parameters(phase)),
         "atoms": [
             [atom.element, *(float(v) for v in atom.xyz), float(atom.occupancy)]
             for atom in phase.structure

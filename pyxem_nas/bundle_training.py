@@ -28,6 +28,7 @@ from pyxem_nas.descriptors import DescriptorSpec, PatternSpec
 from pyxem_nas.dynamical import DynamicalSpots, SpotLibrary, draw_dynamical_spots
 from pyxem_nas.file_writing import replacing
 from pyxem_nas.foreign import make_foreign_phases, make_foreign_reflections
+from pyxem_nas.hosts import get_lattice_parameters
 from pyxem_nas.judge_fit import (
     FittedJudges,
     KnownPatterns,
@@ -218,7 +219,7 @@ def search_models(
     directory.mkdir(parents=True, exist_ok=True)
     workshop = _Workshop(directory, report)
     settings = {
-        "phases": [[p.name, list(p.structure.lattice.abcABG())] for p in phases],
+        "phases": [[p.name, list(get_lattice_parameters(p))] for p in phases],
         "acquisition": acquisition.to_dict(),
         "max_trials": max_trials,
         "epochs": epochs,

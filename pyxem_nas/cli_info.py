@@ -13,6 +13,7 @@ from rich.table import Table
 from pyxem_nas.cli_options import AsJson, Overwrite, option
 from pyxem_nas.console import grow_tree, print_json, print_result, to_plain
 from pyxem_nas.files import check_can_write
+from pyxem_nas.hosts import get_lattice_parameters
 
 if TYPE_CHECKING:
     from pyxem_nas.bundle import ModelBundle
@@ -90,7 +91,7 @@ def _describe_phase(bundle: ModelBundle, phase_id: int) -> dict[str, Any]:
     return {
         "name": phase.name,
         "space_group": None if phase.space_group is None else phase.space_group.short_name,
-        "lattice": [round(float(value), 6) for value in phase.structure.lattice.abcABG()],
+        "lattice": [round(value, 6) for value in get_lattice_parameters(phase)],
         "cell": " ".join(f"{element}{n}" for element, n in counts.items()),
         "orientation": "network" if network else "templates",
     }

@@ -1,6 +1,7 @@
-"""What the package relies on in HyperSpy, pyxem and orix beyond their documented interfaces.
+"""What the package relies on in its hosts that changes between their versions.
 
-Owns the list, and the error that says which host has changed and what to do about it.
+Owns the list of what is used beyond documented interfaces, the error that says which host has
+changed and what to do about it, and access to what newer versions call by another name.
 """
 
 from __future__ import annotations
@@ -8,8 +9,12 @@ from __future__ import annotations
 import importlib
 import inspect
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-__all__ = ["check_hosts"]
+if TYPE_CHECKING:
+    from orix.crystal_map import Phase
+
+__all__ = ["check_hosts", "get_lattice_parameters"]
 
 _RELIED_ON = (
     # package, module, class, attribute, parameters of that method
@@ -48,3 +53,11 @@ def check_hosts() -> None:
                 f"pyxem_nas {version('pyxem-nas')} needs; upgrade pyxem-nas, or install an older "
                 f'{package}: pip install "{package}<{version(package)}"'
             )
+
+
+def get_lattice_parameters(phase: Phase) -> tuple[float, ...]:
+    """Return a, b, c in angstrom and alpha, beta, gamma in degrees of a phase."""
+    # diffpy.structure 3.4 renames the method that gave all six
+    lattice = phase.structure.lattice
+    names = ("a", "b", "c", "alpha", "beta", "gamma")
+    return tuple(float(getattr(lattice, name)) for name in names)

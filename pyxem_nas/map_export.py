@@ -17,6 +17,7 @@ from orix.quaternion import Rotation
 
 from pyxem_nas.crystal_map import NOT_INDEXED, all_positions, best_rotations
 from pyxem_nas.file_writing import replacing
+from pyxem_nas.hosts import get_lattice_parameters
 
 __all__ = ["channel_from_orix", "save_map", "write_mtex_script"]
 
@@ -372,7 +373,7 @@ def _ang_header(grid: _Grid) -> list[str]:
     # does not: do not declare phases beyond the last one in the map
     n_declared = max(int(grid.phase_number.max()), 1)
     for number, phase in enumerate(grid.phases[:n_declared], start=1):
-        lengths_angles = " ".join(f"{value:.4f}" for value in phase.structure.lattice.abcABG())
+        lengths_angles = " ".join(f"{value:.4f}" for value in get_lattice_parameters(phase))
         lines += [
             "",
             f"Phase {number}",
@@ -432,7 +433,7 @@ def _ctf_header(grid: _Grid) -> list[str]:
     )
     lines.append(f"Phases\t{len(grid.phases)}")
     for number, phase in enumerate(grid.phases, start=1):
-        values = [f"{value:.4f}" for value in phase.structure.lattice.abcABG()]
+        values = [f"{value:.4f}" for value in get_lattice_parameters(phase)]
         space_group = 0 if phase.space_group is None else phase.space_group.number
         lines.append(
             f"{';'.join(values[:3])}\t{';'.join(values[3:])}\t{_phase_name(phase, number)}"

@@ -16,6 +16,7 @@ import numpy as np
 from pyxem_nas.bundle import ModelBundle
 from pyxem_nas.crystal_map import best_rotations
 from pyxem_nas.descriptors import PolarSampler, compute_descriptors
+from pyxem_nas.hosts import get_lattice_parameters
 from pyxem_nas.orientation import multiply_quaternions
 from pyxem_nas.refinement import get_refinement_spec, refine_candidates
 from pyxem_nas.simulation import Acquisition, Reflections
@@ -152,10 +153,10 @@ def _match_phase(phase: Phase, bundle: ModelBundle, names: dict[str, str]) -> in
     for k, name in enumerate(bundle.phase_names):
         if name.lower() == wanted.lower():
             return k
-    lattice = np.array(phase.structure.lattice.abcABG())
+    lattice = np.array(get_lattice_parameters(phase))
     alike = []
     for k, known in enumerate(bundle.phases):
-        ratio = lattice / np.array(known.structure.lattice.abcABG())
+        ratio = lattice / np.array(get_lattice_parameters(known))
         same_laue = phase.point_group is None or (
             phase.point_group.laue.name == known.point_group.laue.name
         )
