@@ -82,23 +82,29 @@ def draw_test(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(descriptors), np.concatenate(rotations)
 
 
-def train(name: str, phase, library, cells, options: argparse.Namespace, checkpoint: Path):
-    """Return the network of one variant."""
+def train(
+    architecture: Architecture,
+    randomization: Randomization,
+    phase,
+    library: SpotLibrary,
+    cells,
+    seed: int,
+    n_samples: int,
+    checkpoint: Path,
+):
+    """Return an orientation network trained on simulations; a training that was killed goes on."""
     import keras
 
     acquisition = Acquisition(beam_energy=200.0, precession_angle=0.5)
-    randomization = dataclasses.replace(Randomization(), **VARIANTS[name])
     source = DescriptorSource(
         get_reflections([phase]), 1, acquisition, randomization=randomization, library=library
     )
-    keras.utils.set_random_seed(options.seed)
+    keras.utils.set_random_seed(seed)
     model = build_orientation_network(
-        Architecture(width=options.width), source.spec.shape, cells.n_inplane, cells.n_directions
+        architecture, source.spec.shape, cells.n_inplane, cells.n_directions
     )
     settings = TrainingSettings(
-        n_samples=options.n_samples,
-        samples_per_epoch=min(12_800, options.n_samples),
-        seed=options.seed,
+        n_samples=n_samples, samples_per_epoch=min(12_800, n_samples), seed=seed
     )
     train_orientation_network(
         model, source, cells, 0, settings, checkpoint=checkpoint, report=lambda _: None
@@ -141,7 +147,12 @@ def run(options: argparse.Namespace) -> dict[str, dict[str, np.ndarray]]:
             kept.mkdir(parents=True, exist_ok=True)
             if not (kept / "done.json").exists():
                 started = time.perf_counter()
-                model = train(name, phase, SpotLibrary([spots]), cells, options, kept / "training")
+                model = train(
+                    Architecture(width=options.width),
+                    dataclasses.replace(ranges, **VARIANTS[name]),
+                    phase, SpotLibrary([spots]), cells, options.seed, options.n_samples,
+                    kept / "training",
+                )  # fmt: skip
                 answers = judge(model, descriptors, rotations, cells, phase)
                 answers["seconds"] = [time.perf_counter() - started]
                 (kept / "done.part").write_text(json.dumps(answers))

@@ -183,7 +183,7 @@ def search_models(
     tuner
         AutoKeras' tuner.
     min_patterns_per_second
-        A search's slower networks are reported, not taken.
+        A search's slower networks are reported, trained for one step only and not taken.
     spec
         The descriptor.
     randomization

@@ -16,19 +16,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from pyxem_nas.camera import Randomization
 from pyxem_nas.descriptors import PatternSpec
 from pyxem_nas.file_writing import replacing
-from pyxem_nas.networks import Architecture, PatternArchitecture
+from pyxem_nas.networks import Architecture, PatternArchitecture, measure_rate
 from pyxem_nas.orientation import OrientationCells
 from pyxem_nas.training import DescriptorSource, cell_labels, euler_targets
-
-if TYPE_CHECKING:
-    import keras
 
 _logger = logging.getLogger(__name__)
 
@@ -52,7 +49,8 @@ class SearchSettings:
     seed
         Of data and tuner.
     min_patterns_per_second
-        Networks slower than this on the machine of the search are tried and reported, not chosen.
+        Networks slower than this on the machine of the search are reported, not trained beyond
+        the first step and not chosen.
     batch_size
         Descriptors per step; few measured patterns want small batches.
     """
@@ -280,6 +278,8 @@ def _search(target, trunk, head, data, settings, directory, report) -> SearchRep
     import autokeras as ak
     import keras
 
+    from pyxem_nas.search_space import StopSlow
+
     x, y, x_validation, y_validation = data
     inputs = ak.Input(name="inputs")
     model = ak.AutoModel(
@@ -293,6 +293,10 @@ def _search(target, trunk, head, data, settings, directory, report) -> SearchRep
         seed=settings.seed,
         overwrite=False,
     )
+    # without a stopping rule of ours AutoKeras trains the winner again in silence
+    callbacks = [keras.callbacks.EarlyStopping(patience=2)]
+    if settings.min_patterns_per_second > 0:
+        callbacks.append(StopSlow(settings.min_patterns_per_second, x[:256]))
     started = time.perf_counter()
     report(f"searching {target}: {settings.max_trials} trials in {directory}")
     if is_search_worker():
@@ -305,8 +309,7 @@ def _search(target, trunk, head, data, settings, directory, report) -> SearchRep
             validation_data=(x_validation, y_validation),
             batch_size=settings.batch_size,
             epochs=settings.epochs,
-            # without a stopping rule of ours AutoKeras trains the winner again in silence
-            callbacks=[keras.callbacks.EarlyStopping(patience=2)],
+            callbacks=callbacks,
             verbose=0,
         )
     except _TrialsOver:
@@ -340,15 +343,6 @@ def _describe_trial(tuner: Any, trial: Any, batch: np.ndarray) -> dict[str, Any]
         "n_parameters": int(model.count_params()),
         "patterns_per_second": measure_rate(model, batch),
     }
-
-
-def measure_rate(model: keras.Model, batch: np.ndarray, n_repeats: int = 4) -> float:
-    """Return how many descriptors a second a network takes, batch by batch, compiled."""
-    model.predict_on_batch(batch)
-    started = time.perf_counter()
-    for _ in range(n_repeats):
-        model.predict_on_batch(batch)
-    return n_repeats * len(batch) / (time.perf_counter() - started)
 
 
 def _add_seconds(project: Path, seconds: float) -> float:

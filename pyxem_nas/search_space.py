@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import autokeras as ak
 import keras
+import numpy as np
 import tree
 from autokeras.engine import head as head_module
 
@@ -62,6 +63,27 @@ class PatternTrunk(ak.Block):
             rotate=self.rotate,
         )
         return networks.build_pattern_trunk(tree.flatten(inputs)[0], architecture)
+
+
+class StopSlow(keras.callbacks.Callback):
+    """Give up a network that is slower than asked for: its training ends with the first step.
+
+    Parameters
+    ----------
+    bound
+        Least number of patterns per second.
+    batch
+        Patterns to measure with.
+    """
+
+    def __init__(self, bound: float, batch: np.ndarray):
+        super().__init__()
+        self.bound, self.batch = bound, batch
+
+    def on_train_begin(self, logs=None):
+        """Measure the network."""
+        if networks.measure_rate(self.model, self.batch) < self.bound:
+            self.model.stop_training = True
 
 
 class _FixedHead(head_module.Head):

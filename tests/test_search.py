@@ -117,6 +117,19 @@ def test_slow_networks_are_not_chosen():
         _ = report(5000.0).architecture
 
 
+@pytest.mark.parametrize(("bound", "n_steps"), [(1e12, 1), (1e-3, 24)])
+def test_slow_network_is_given_up_after_a_step(bound, n_steps):
+    import keras
+
+    from pyxem_nas.search_space import StopSlow
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.ones((64, 4), np.float32)
+    model.fit(x, x[:, :1], batch_size=8, epochs=3, verbose=0, callbacks=[StopSlow(bound, x)])
+    assert int(model.optimizer.iterations) == n_steps
+
+
 def test_project_file_of_a_search_is_replaced_as_a_whole(tmp_path, monkeypatch):
     from keras_tuner.src.engine import stateful
 
