@@ -268,10 +268,14 @@ def _go_part_of_the_way(
     """
     share, best = 0.0, before
     least = before["known"]["right"] - _MAX_FORGOTTEN
+    others = {name: part for name, part in sets.items() if name != "known"}
     for tried in _SHARES:
         model.set_weights(_mix(start, end, tried))
-        figures = _validate(model, task, sets)
-        if figures["known"]["right"] >= least and _objective(figures) < _objective(best):
+        figures = _validate(model, task, {"known": sets["known"]})
+        if figures["known"]["right"] < least:
+            continue
+        figures |= _validate(model, task, others)
+        if _objective(figures) < _objective(best):
             share, best = tried, figures
     model.set_weights(_mix(start, end, share))
     return share, best
