@@ -82,6 +82,16 @@ def draw_test(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(descriptors), np.concatenate(rotations)
 
 
+def draw_library(phase, n: int, seed: int) -> SpotLibrary:
+    """Return dynamical spots of a phase in n orientations, as the training mixes them in."""
+    ranges = Randomization()
+    spots = draw_dynamical_spots(
+        phase, n, Acquisition(beam_energy=200.0), np.random.default_rng((seed, 13)),
+        thickness=ranges.thickness, precession_angle=ranges.precession_angle,
+    )  # fmt: skip
+    return SpotLibrary([spots])
+
+
 def train(
     architecture: Architecture,
     randomization: Randomization,
@@ -131,12 +141,7 @@ def run(options: argparse.Namespace) -> dict[str, dict[str, np.ndarray]]:
     phase = example_phases("steel")[options.phase]
     cells = make_cells(phase)
     descriptors, rotations = draw_test(options)
-    ranges = Randomization()
-    spots = draw_dynamical_spots(
-        phase, options.n_dynamical, Acquisition(beam_energy=200.0),
-        np.random.default_rng((options.seed, 13)), thickness=ranges.thickness,
-        precession_angle=ranges.precession_angle,
-    )  # fmt: skip
+    library = draw_library(phase, options.n_dynamical, options.seed)
     results = {}
     with tempfile.TemporaryDirectory(prefix="ablation-") as temporary:
         folder = Path(options.directory or temporary)
@@ -149,8 +154,8 @@ def run(options: argparse.Namespace) -> dict[str, dict[str, np.ndarray]]:
                 started = time.perf_counter()
                 model = train(
                     Architecture(width=options.width),
-                    dataclasses.replace(ranges, **VARIANTS[name]),
-                    phase, SpotLibrary([spots]), cells, options.seed, options.n_samples,
+                    dataclasses.replace(Randomization(), **VARIANTS[name]),
+                    phase, library, cells, options.seed, options.n_samples,
                     kept / "training",
                 )  # fmt: skip
                 answers = judge(model, descriptors, rotations, cells, phase)

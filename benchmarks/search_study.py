@@ -19,14 +19,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from ablation import draw_test, judge, train
+from ablation import draw_library, draw_test, judge, train
 from bloch import PHASES
 from matplotlib.figure import Figure
 from report import _percent, _table, describe_run
 
 from pyxem_nas import Acquisition, Architecture, Randomization, example_phases
 from pyxem_nas.bundle_training import default_architecture
-from pyxem_nas.dynamical import SpotLibrary, draw_dynamical_spots
+from pyxem_nas.dynamical import SpotLibrary
 from pyxem_nas.evaluation import paired_interval
 from pyxem_nas.networks import measure_rate
 from pyxem_nas.orientation import make_cells
@@ -201,13 +201,7 @@ def main() -> None:
     options.directory.mkdir(parents=True, exist_ok=True)
     phase = example_phases("steel")[options.phase]
     cells = make_cells(phase)
-    ranges = Randomization()
-    spots = draw_dynamical_spots(
-        phase, options.n_dynamical, Acquisition(beam_energy=200.0),
-        np.random.default_rng((options.seed, 13)), thickness=ranges.thickness,
-        precession_angle=ranges.precession_angle,
-    )  # fmt: skip
-    library = SpotLibrary([spots])
+    library = draw_library(phase, options.n_dynamical, options.seed)
     report = search(options, library, phase, cells)
     candidates = get_candidates(report)
     try:
