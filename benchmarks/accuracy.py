@@ -260,7 +260,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", default="steel", help="name or path of a bundle")
     parser.add_argument("--n-per-phase", type=int, default=70, help="patterns a phase and camera")
-    parser.add_argument("--cameras", nargs="+", help="names from cameras.py; default: all")
+    parser.add_argument("--cameras", nargs="+", help="names from cameras.py, or dose sweep")
     default = ["template", "template, sharp", "network", "network + refinement", "hybrid"]
     default += ["phase by physics"]
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=default)

@@ -49,8 +49,17 @@ CAMERAS = (
 """All cameras."""
 
 
+DOSE_SWEEP = tuple(
+    Camera(f"{dose} electrons", 0.024, 1.5, dose, 1.0, 0.3, 0.6, 0.7, 1.0)
+    for dose in (300, 1_000, 3_000, 10_000, 30_000, 200_000)
+)
+"""One camera at several doses: where a method breaks, all else equal."""
+
+
 def get_cameras(names: list[str] | None = None) -> list[Camera]:
-    """Return cameras by name, all of them for None."""
+    """Return cameras by name; None: `CAMERAS`, ["dose sweep"]: `DOSE_SWEEP`."""
+    if names == ["dose sweep"]:
+        return list(DOSE_SWEEP)
     by_name = {camera.name: camera for camera in CAMERAS}
     unknown = [name for name in names or () if name not in by_name]
     if unknown:
