@@ -213,6 +213,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     output = Path(__file__).parent / "results"
     parser.add_argument("--output", type=Path, default=output, help="folder for the results")
+    parser.add_argument("--name", help="of the file written; default: ablation_ and the phase")
     options = parser.parse_args(arguments)
     if "nothing" not in options.variants:
         options.variants = ["nothing", *options.variants]
@@ -229,7 +230,8 @@ def main(arguments: list[str] | None = None) -> None:
     report = write_report(results, options)
     print(report)
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / f"ablation_{options.phase}.md").write_text(report)
+    name = options.name or f"ablation_{options.phase}"
+    (options.output / f"{name}.md").write_text(report)
 
 
 if __name__ == "__main__":
