@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pyxem_nas.bundle import ModelBundle
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _allowed: set[str] = set()  # hashes of networks that passed `check_network`
 
 
@@ -94,7 +94,7 @@ def read_header(header: dict[str, Any], files: dict[str, bytes]) -> dict[str, An
         "models": models,
         "cells": {int(k): _cells_from_dict(c, phases[int(k)]) for k, c in header["cells"].items()},
         "judges": {
-            int(k): {kind: Judge(**_finite(fields)) for kind, fields in judges.items()}
+            int(k): {kind: _judge_from_dict(fields) for kind, fields in judges.items()}
             for k, judges in header["judges"].items()
         },
         "thresholds": Thresholds(**_finite(header["thresholds"])),
@@ -105,6 +105,14 @@ def read_header(header: dict[str, Any], files: dict[str, bytes]) -> dict[str, An
         "phase_judge": PhaseJudge(**_finite(judge)) if judge else None,
         **_finite({"phase_temperature": header["phase_temperature"]}),
     }
+
+
+def _judge_from_dict(fields: dict[str, Any]) -> Judge:
+    # the first schema knows no relative correlations
+    relative = fields.pop("relative", False)
+    if not isinstance(relative, bool):
+        raise BundleError(f"relative must be true or false, got {relative!r}")
+    return Judge(**_finite(fields), relative=relative)
 
 
 def _finite(fields: dict[str, Any]) -> dict[str, float | None]:

@@ -105,14 +105,23 @@ def judge_candidates(
 
     Where the judge is not calibrated the probabilities order the candidates and mean no more.
     """
+    valid = np.any(quaternions != 0, axis=-1)
+    if judge.relative:
+        correlation = compare_with_best(correlation, valid)
     utility = judge.log_posterior * log_posterior + judge.correlation * correlation
-    utility = np.where(np.any(quaternions != 0, axis=-1), utility, -np.inf)
+    utility = np.where(valid, utility, -np.inf)
     none = -np.inf if judge.none is None else judge.none
     highest = np.maximum(utility.max(axis=1), none)[:, None]
     highest = np.where(np.isfinite(highest), highest, 0.0)
     weight = np.exp(utility - highest)
     total = weight.sum(axis=1, keepdims=True) + np.exp(none - highest)
     return weight / np.maximum(total, 1e-300)
+
+
+def compare_with_best(correlation: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Return correlations (n, k) over the highest of the valid ones of each row; 0 if that is 0."""
+    best = np.where(valid, correlation, 0.0).max(axis=1, keepdims=True)
+    return np.divide(correlation, best, out=np.zeros(correlation.shape), where=best > 0)
 
 
 def rank_candidates(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyxem_nas.candidates import judge_candidates, rank_candidates
+from pyxem_nas.candidates import compare_with_best, judge_candidates, rank_candidates
 from pyxem_nas.descriptors import DescriptorSpec
 from pyxem_nas.evaluation import disorientation_angles
 from pyxem_nas.judges import Judge
@@ -147,6 +147,7 @@ def fit_judge(
 
     valid = np.any(quaternions != 0, axis=-1)
     none_right = ~right.any(axis=1)
+    correlation = compare_with_best(correlation, valid)
 
     def loss(weights: np.ndarray) -> float:
         utility = weights[0] * log_posterior + weights[1] * correlation
@@ -158,7 +159,7 @@ def fit_judge(
         )
         return float(np.mean(total - hit) + np.square(weights).sum() / (2e3 * len(utility)))
 
-    best = minimize(loss, [0.5, 10.0, 0.0], method="Nelder-Mead", options={"maxiter": 600})
+    best = minimize(loss, [0.5, 10.0, 8.0], method="Nelder-Mead", options={"maxiter": 600})
     return Judge(*(float(w) for w in best.x))
 
 

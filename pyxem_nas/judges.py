@@ -33,9 +33,11 @@ class Thresholds:
 class Judge:
     """Weights by which candidates of one phase are judged, fitted on validation data.
 
-    The utility of candidate j is ``log_posterior * log p_j + correlation * c_j``; that of "the
-    truth is none of them" is `none`. The softmax over all is the probability of each (a
-    conditional logit model; McFadden 1974).
+    The utility of candidate j is ``log_posterior * log p_j + correlation * c_j / c``, with c the
+    highest correlation among the pattern's candidates; that of "the truth is none of them" is
+    `none`. The softmax over all is the probability of each (a conditional logit model; McFadden
+    1974). Noise lowers all correlations of a pattern, and their differences, alike: so they are
+    compared with the best.
 
     Parameters
     ----------
@@ -45,11 +47,15 @@ class Judge:
         Weight of the correlation of the refined candidate, 0 where candidates are not refined.
     none
         Utility of "none of them"; None where the bundle is not calibrated.
+    relative
+        Whether correlations are compared with the best. Bundles of the first schema were
+        calibrated for the correlation as it is.
     """
 
     log_posterior: float = 1.0
     correlation: float = 20.0
     none: float | None = None
+    relative: bool = True
 
 
 @dataclass(frozen=True)

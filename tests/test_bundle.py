@@ -8,7 +8,7 @@ import pytest
 
 from pyxem_nas import Acquisition, BundleError, DescriptorSpec, ModelBundle, example_phases
 from pyxem_nas.bundle import number_phases
-from pyxem_nas.judges import PhaseJudge
+from pyxem_nas.judges import Judge, PhaseJudge
 from pyxem_nas.network_files import load_keras
 
 
@@ -86,6 +86,17 @@ def test_newer_schema_is_refused(bundle, tmp_path):
     rewrite(tmp_path / "a.nas", {"bundle.json": json.dumps(header)}, tmp_path / "b.nas")
     with pytest.raises(BundleError, match="newer than"):
         ModelBundle.load(tmp_path / "b.nas")
+
+
+def test_bundle_of_the_first_schema_keeps_its_calibration(bundle, tmp_path):
+    judged = dataclasses.replace(bundle, judges={0: {"refined": Judge(1.0, 9.0, 2.0)}})
+    judged.save(tmp_path / "a.nas")
+    assert ModelBundle.load(tmp_path / "a.nas").judges[0]["refined"] == Judge(1.0, 9.0, 2.0)
+    header = header_of(tmp_path / "a.nas") | {"schema_version": 1}
+    del header["judges"]["0"]["refined"]["relative"]
+    rewrite(tmp_path / "a.nas", {"bundle.json": json.dumps(header)}, tmp_path / "b.nas")
+    judge = ModelBundle.load(tmp_path / "b.nas").judges[0]["refined"]
+    assert judge == Judge(1.0, 9.0, 2.0, relative=False)
 
 
 @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a/../../evil"])

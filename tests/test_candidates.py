@@ -8,9 +8,11 @@ from pyxem_nas.candidates import (
     _BLOCK,
     _block_maxima,
     _top_cells,
+    judge_candidates,
     select_candidates,
     sum_exponentials,
 )
+from pyxem_nas.judges import Judge
 from pyxem_nas.orientation import make_cells
 
 
@@ -64,3 +66,33 @@ def test_first_candidate_is_the_likeliest_cell(cells):
     given, log_given = select_candidates(logits, sum_exponentials(logits), cells)
     np.testing.assert_allclose(given, quaternions, atol=1e-6)
     np.testing.assert_allclose(log_given, log_posterior, atol=1e-5)
+
+
+def test_noise_that_lowers_all_correlations_changes_no_probability():
+    quaternions = np.tile([1.0, 0, 0, 0], (2, 3, 1))
+    quaternions[1, 2] = 0  # no candidate, however well it scores
+    log_posterior = np.log([[0.5, 0.3, 0.1], [0.2, 0.6, 0.1]])
+    correlation = np.array([[0.8, 0.9, 0.5], [0.4, 0.3, 0.7]])
+    judge = Judge(0.8, 25.0, 20.0)
+    clean = judge_candidates(quaternions, log_posterior, correlation, judge)
+    noisy = judge_candidates(quaternions, log_posterior, 0.4 * correlation, judge)
+    np.testing.assert_allclose(noisy, clean, rtol=1e-12)
+    assert clean[1, 2] == 0
+    utility = np.append(0.8 * log_posterior[1, :2] + 25.0 * np.array([1.0, 0.75]), 20.0)
+    expected = np.exp(utility) / np.exp(utility).sum()
+    np.testing.assert_allclose(clean[1, :2], expected[:2], rtol=1e-12)
+
+
+def test_judge_of_the_first_schema_takes_correlations_as_they_are():
+    quaternions = np.tile([1.0, 0, 0, 0], (1, 2, 1))
+    correlation = np.array([[0.4, 0.3]])
+    judge = Judge(0.0, 10.0, 2.0, relative=False)
+    found = judge_candidates(quaternions, np.zeros((1, 2)), correlation, judge)
+    weights = np.exp([4.0, 3.0, 2.0])
+    np.testing.assert_allclose(found[0], weights[:2] / weights.sum(), rtol=1e-12)
+
+
+def test_pattern_without_correlation_has_finite_probabilities():
+    quaternions = np.tile([1.0, 0, 0, 0], (1, 2, 1))
+    found = judge_candidates(quaternions, np.zeros((1, 2)), np.zeros((1, 2)), Judge())
+    assert np.isfinite(found).all()
