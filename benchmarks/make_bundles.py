@@ -1,7 +1,8 @@
 """Make the bundles that come with the package: `python benchmarks/make_bundles.py steel|silver`.
 
-Settings and seeds are below; the run goes on where it was when started again with the same
-directory. On two cores: see the `seconds` and dates that `pyxem-nas info steel` shows.
+Settings and seeds are below, of each stage of a training; the run goes on where it was when started
+again with the same directory. On two cores: see the `seconds` and dates that `pyxem-nas info steel`
+shows.
 """
 
 from __future__ import annotations
@@ -22,30 +23,66 @@ from pyxem_nas import (
 from pyxem_nas.runtime import ship_copies
 
 SETTINGS = {
-    # one bundle for precession from 0 to 1 degree. The architectures come from a search of 6 trials
-    # each (results/search_steel.json): the best that does 2,000 patterns/s in the search's own
-    # measure; of the phase network's the second best, with growing dilation
-    "steel": {
-        "architecture": Architecture(width=64),
-        "max_trials": 0,
-        "n_samples": {"NbC": 450_000, "ferrite": 300_000, "cementite": 500_000},
-        "seed": 0,
-        "search_phase": "NbC",
-        "randomization": Randomization(precession_angle=(0.0, 1.0)),
-    },
+    "steel": (
+        # one bundle for precession from 0 to 1 degree. The architectures come from a search of 6
+        # trials each (results/search_steel.json): the best that does 2,000 patterns/s in the
+        # search's own measure; of the phase network's the second best, with growing dilation
+        {
+            "architecture": Architecture(width=64),
+            "max_trials": 0,
+            "n_samples": {"NbC": 450_000, "ferrite": 300_000, "cementite": 500_000},
+            "seed": 0,
+            "search_phase": "NbC",
+            "randomization": Randomization(precession_angle=(0.0, 1.0)),
+        },
+        # and with fewer electrons: below 3,000 a pattern templates had been better
+        # (`accuracy.py --cameras "dose sweep"`)
+        {
+            "architecture": Architecture(width=64),
+            "max_trials": 0,
+            "n_samples": 200_000,
+            "seed": 1,
+            "search_phase": "NbC",
+            "randomization": Randomization(precession_angle=(0.0, 1.0), dose=(500.0, 3e5)),
+        },
+    ),
     # one phase, the smallest example: short training on kinematical patterns. Its phase network saw
     # 25,600 patterns, before search_models gave phase networks more. With Bloch waves and 128,000
     # patterns it took more of simulated scans, and refused 2.5 % of the real one
-    "silver": {
-        "architecture": Architecture(width=96),
-        "phase_architecture": Architecture(width=96),
-        "max_trials": 0,
-        "n_dynamical": 0,
-        "n_samples": 76_800,
-        "seed": 0,
-        "randomization": Randomization(precession_angle=(0.0, 1.2)),
-    },
+    "silver": (
+        {
+            "architecture": Architecture(width=96),
+            "phase_architecture": Architecture(width=96),
+            "max_trials": 0,
+            "n_dynamical": 0,
+            "n_samples": 76_800,
+            "seed": 0,
+            "randomization": Randomization(precession_angle=(0.0, 1.2)),
+        },
+    ),
 }
+
+
+def make(name: str, directory: Path) -> ModelBundle:
+    """Return a bundle, its training done or gone on with in a directory, a folder a stage."""
+    bundle = None
+    for k, settings in enumerate(SETTINGS[name]):
+        folder = directory / f"stage_{k + 1}"
+        kept = folder / f"{name}.nas"
+        if kept.exists() and k + 1 < len(SETTINGS[name]):
+            bundle = ModelBundle.load(kept)
+            continue
+        bundle = search_models(
+            example_phases(name),
+            Acquisition(beam_energy=200.0, precession_angle=0.5),
+            directory=folder,
+            name=name,
+            initial=bundle,
+            report=lambda line: print(line, flush=True),
+            **settings,
+        )
+        bundle.save(kept, overwrite=True)
+    return bundle
 
 
 def main() -> None:
@@ -63,15 +100,8 @@ def main() -> None:
     if arguments.copies:
         ship_copies(ModelBundle.load(arguments.name))
         return
-    settings = dict(SETTINGS[arguments.name])
-    bundle = search_models(
-        example_phases(arguments.name),
-        Acquisition(beam_energy=200.0, precession_angle=0.5),
-        directory=arguments.directory or Path("bundle_training") / arguments.name,
-        name=arguments.name,
-        report=lambda line: print(line, flush=True),
-        **settings,
-    )
+    directory = arguments.directory or Path("bundle_training") / arguments.name
+    bundle = make(arguments.name, directory)
     report = Path(__file__).parent / "results" / f"search_{arguments.name}.json"
     if report.exists():  # of the search that found the architecture
         bundle = dataclasses.replace(bundle, search_report=json.loads(report.read_text()))

@@ -8,6 +8,7 @@ killed goes on where it was.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import tempfile
@@ -190,7 +191,8 @@ def search_models(
         Ranges of specimen and camera; None: the default with a precession of 0.2 degrees about the
         acquisition's.
     initial
-        A bundle whose networks the training starts from, where shapes agree.
+        A bundle whose networks the training starts from, where shapes agree. The network of a
+        phase that it knows by name goes on learning, at a third of the learning rate.
     report
         Called with lines of progress; by default they are logged.
 
@@ -237,6 +239,13 @@ def search_models(
         "randomization": randomization.to_dict(),
         "n_dynamical": n_dynamical,
     }
+    donors = {} if initial is None else _find_donors(initial, names)
+    if donors:
+        settings["initial"] = {
+            "name": initial.name,
+            "settings": dict(initial.provenance.get("settings", {})),
+            "networks": {n: hashlib.sha256(content).hexdigest() for n, content in donors.items()},
+        }
     workshop.check_settings(settings)
     started = time.perf_counter()
     source = _make_source(workshop, phases, acquisition, spec, randomization, n_dynamical, seed)
@@ -260,7 +269,8 @@ def search_models(
     if search_phase is not None:
         order.sort(key=lambda k: phases[k].name != search_phase)
     first = f"orientation_{order[0]}"
-    donor = None if initial is None else initial.models.get("orientation_0")
+    longest = max(training, key=lambda settings: settings.n_samples)
+    training = [_go_on(t) if f"orientation_{k}" in donors else t for k, t in enumerate(training)]
     for k in order:
         if max_trials and (k == order[0] or not shared_architecture):
             found = _search_once(
@@ -274,7 +284,13 @@ def search_models(
         models[f"orientation_{k}"] = workshop.once(
             f"orientation_{k}.keras",
             lambda k=k, found=found: _train_orientation(
-                workshop, source, cells[k], k, found, training[k], models.get(first, donor)
+                workshop,
+                source,
+                cells[k],
+                k,
+                found,
+                training[k],
+                donors.get(f"orientation_{k}", models.get(first)),
             ),
         )
     pattern_spec = PatternSpec(blur=spec.blur) if phase_input == "pattern" else None
@@ -300,13 +316,11 @@ def search_models(
     models["phase"] = workshop.once(
         "phase.keras",
         lambda: _train_phase(
-            workshop,
-            phase_source,
-            phase_architecture,
-            max(training, key=lambda settings: settings.n_samples),
-            models[first],
+            workshop, phase_source, phase_architecture,
+            _go_on(longest) if "phase" in donors else longest,
+            donors.get("phase", models[first]),
         ),
-    )
+    )  # fmt: skip
     report("calibrating on held-out simulations")
     bundle = ModelBundle(
         name,
@@ -380,6 +394,23 @@ def default_architecture() -> Architecture:
 def default_phase_architecture() -> Architecture:
     """Return the phase network's architecture that our own search found."""
     return Architecture(width=64, normalization="batch", squeeze_excitation=True)
+
+
+def _find_donors(initial: ModelBundle, names: list[str]) -> dict[str, bytes]:
+    """Return a bundle's networks of phases of these names, by the names they get."""
+    donors = {}
+    for k, name in enumerate(names):
+        if name in initial.phase_names:
+            network = initial.models.get(f"orientation_{initial.phase_names.index(name)}")
+            donors |= {f"orientation_{k}": network} if network else {}
+    if initial.phase_names == names and "phase" in initial.models:
+        donors["phase"] = initial.models["phase"]
+    return donors
+
+
+def _go_on(settings: TrainingSettings) -> TrainingSettings:
+    """Return settings for a network that has learnt the task already."""
+    return dataclasses.replace(settings, learning_rate=settings.learning_rate / 3)
 
 
 def _randomization_for(acquisition: Acquisition) -> Randomization:

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import hashlib
 import json
 
 import numpy as np
@@ -18,7 +19,7 @@ from pyxem_nas.search import (
     search_phase_architecture,
 )
 from pyxem_nas.simulation import get_reflections
-from pyxem_nas.training import DescriptorSource
+from pyxem_nas.training import DescriptorSource, TrainingSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -100,6 +101,23 @@ def test_bundle_from_phases_without_a_search(tmp_path, monkeypatch):
     assert not any("epoch" in line for line in again)  # nothing is trained twice
     with pytest.raises(ValueError, match="other settings"):
         search_models(example_phases("silver"), acquisition, **{**options, "seed": 3})
+
+    other = {**options, "seed": 3, "directory": tmp_path / "more", "initial": bundle}
+    rates, lines = [], []
+    train = bundle_training.train_orientation_network
+    monkeypatch.setattr(
+        bundle_training,
+        "train_orientation_network",
+        lambda *args, **kwargs: rates.append(args[4].learning_rate) or train(*args, **kwargs),
+    )
+    more = search_models(example_phases("silver"), acquisition, report=lines.append, **other)
+    assert sum("layers start from a trained network" in line for line in lines) == 2
+    assert rates == [TrainingSettings().learning_rate / 3]
+    assert more.models["orientation_0"] != bundle.models["orientation_0"]
+    networks = more.provenance["settings"]["initial"]["networks"]
+    assert networks == {
+        name: hashlib.sha256(content).hexdigest() for name, content in bundle.models.items()
+    }
 
 
 def test_slow_networks_are_not_chosen():
