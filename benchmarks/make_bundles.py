@@ -20,8 +20,9 @@ from pyxem_nas import (
     example_phases,
     search_models,
 )
-from pyxem_nas.runtime import ship_copies
+from pyxem_nas.runtime import Sample, get_copy_name, ship_copies
 
+BUNDLES = Path(__file__).parents[1] / "pyxem_nas" / "bundles"
 SETTINGS = {
     "steel": (
         # one bundle for precession from 0 to 1 degree. The architectures come from a search of 6
@@ -85,6 +86,18 @@ def make(name: str, directory: Path) -> ModelBundle:
     return bundle
 
 
+def ship(name: str) -> None:
+    """Write the copies of eight bits of a shipped bundle, and delete those of no shipped bundle."""
+    ship_copies(ModelBundle.load(name))
+    names = set()
+    for shipped in map(ModelBundle.load, SETTINGS):
+        for network, content in shipped.models.items():
+            names.add(get_copy_name(content, Sample(shipped, network)))
+    for path in (BUNDLES / "int8").glob("*.tflite"):
+        if path.name not in names:
+            path.unlink()
+
+
 def main() -> None:
     """Run the training of one bundle and put it into the package."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -95,19 +108,17 @@ def main() -> None:
         "--copies", action="store_true", help="only the copies of eight bits of the bundle shipped"
     )
     arguments = parser.parse_args()
-    bundles = Path(__file__).parents[1] / "pyxem_nas" / "bundles"
-    bundles.mkdir(exist_ok=True)
     if arguments.copies:
-        ship_copies(ModelBundle.load(arguments.name))
+        ship(arguments.name)
         return
     directory = arguments.directory or Path("bundle_training") / arguments.name
     bundle = make(arguments.name, directory)
     report = Path(__file__).parent / "results" / f"search_{arguments.name}.json"
     if report.exists():  # of the search that found the architecture
         bundle = dataclasses.replace(bundle, search_report=json.loads(report.read_text()))
-    bundle.save(arguments.output or bundles / f"{arguments.name}.nas", overwrite=True)
+    bundle.save(arguments.output or BUNDLES / f"{arguments.name}.nas", overwrite=True)
     if arguments.output is None:
-        ship_copies(bundle)
+        ship(arguments.name)
     print(bundle)
 
 
