@@ -267,13 +267,15 @@ def test_network_that_forgets_goes_part_of_the_way(monkeypatch, forgotten, share
     def validate(model, task, sets):
         way = float(model.get_weights()[0][0])
         known = {"loss": 1.0, "right": 0.8 - forgotten * way}
-        return {"camera": {"loss": 2 - way, "right": 0.5}, "known": known}
+        figures = {"camera": {"loss": 2 - way, "right": 0.5}, "known": known}
+        return {name: figures[name] for name in sets}
 
     monkeypatch.setattr(network_tuning, "_validate", validate)
     model, ends = OneWeight(), [[np.zeros(1, np.float32)], [np.ones(1, np.float32)]]
     model.set_weights(ends[0])
-    before = validate(model, None, None)
-    found, figures = network_tuning._go_part_of_the_way(model, None, None, *ends, before)
+    sets = {"camera": (), "known": ()}
+    before = validate(model, None, sets)
+    found, figures = network_tuning._go_part_of_the_way(model, None, sets, *ends, before)
     assert found == share
     assert model.get_weights()[0][0] == np.float32(share)
     assert figures["camera"]["loss"] == pytest.approx(2 - share)

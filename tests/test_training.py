@@ -121,7 +121,8 @@ def test_fitted_judge_gives_calibrated_probabilities():
     n, k = 6000, 4
     log_posterior = np.log(rng.dirichlet(np.ones(k), n))
     correlation = rng.uniform(0.2, 1, (n, k))
-    utility = np.column_stack([0.7 * log_posterior + 9 * correlation, np.full(n, 5.0)])
+    relative = correlation / correlation.max(axis=1, keepdims=True)
+    utility = np.column_stack([0.7 * log_posterior + 9 * relative, np.full(n, 5.0)])
     probability = np.exp(utility) / np.exp(utility).sum(axis=1, keepdims=True)
     answer = (probability.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
     right = answer[:, None] == np.arange(k)
