@@ -133,11 +133,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     output = Path(__file__).parent / "results"
     parser.add_argument("--output", type=Path, default=output, help="folder for the results")
+    parser.add_argument("--name", default="compare_bundles", help="of the file written there")
     options = parser.parse_args()
     report = write_report(run(options), describe_run(options))
     print(report)
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "compare_bundles.md").write_text(report)
+    (options.output / f"{options.name}.md").write_text(report)
 
 
 if __name__ == "__main__":
