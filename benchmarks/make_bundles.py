@@ -20,7 +20,9 @@ from pyxem_nas import (
     example_phases,
     search_models,
 )
+from pyxem_nas.bundle_training import calibrate
 from pyxem_nas.runtime import Sample, get_copy_name, ship_copies
+from pyxem_nas.training import make_source
 
 BUNDLES = Path(__file__).parents[1] / "pyxem_nas" / "bundles"
 SETTINGS = {
@@ -86,6 +88,27 @@ def make(name: str, directory: Path) -> ModelBundle:
     return bundle
 
 
+def calibrate_again(name: str) -> ModelBundle:
+    """Return a shipped bundle with judges of orientations and thresholds fitted anew.
+
+    Temperature and phase judge stay: they were fitted with the foreign crystals of the training.
+    """
+    bundle, settings = ModelBundle.load(name), SETTINGS[name][-1]
+    seed = settings["seed"]
+    fitted, figures = calibrate(
+        bundle, make_source(bundle, seed), seed=seed,
+        n_dynamical=min(1000, settings.get("n_dynamical", 1000)),
+    )  # fmt: skip
+    kept = bundle.provenance["validation"]
+    figures = figures | {key: kept[key] for key in ("phase_accuracy", "phase_by_physics")}
+    return dataclasses.replace(
+        bundle,
+        judges=fitted.judges,
+        thresholds=fitted.thresholds,
+        provenance={**bundle.provenance, "validation": figures},
+    )
+
+
 def ship(name: str) -> None:
     """Write the copies of eight bits of a shipped bundle, and delete those of no shipped bundle."""
     ship_copies(ModelBundle.load(name))
@@ -107,9 +130,16 @@ def main() -> None:
     parser.add_argument(
         "--copies", action="store_true", help="only the copies of eight bits of the bundle shipped"
     )
+    parser.add_argument(
+        "--calibrate", action="store_true", help="only judges and thresholds of the bundle shipped"
+    )
     arguments = parser.parse_args()
     if arguments.copies:
         ship(arguments.name)
+        return
+    if arguments.calibrate:
+        bundle = calibrate_again(arguments.name)
+        bundle.save(arguments.output or BUNDLES / f"{arguments.name}.nas", overwrite=True)
         return
     directory = arguments.directory or Path("bundle_training") / arguments.name
     bundle = make(arguments.name, directory)

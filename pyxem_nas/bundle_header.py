@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pyxem_nas.bundle import ModelBundle
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _allowed: set[str] = set()  # hashes of networks that passed `check_network`
 
 
@@ -108,7 +108,7 @@ def read_header(header: dict[str, Any], files: dict[str, bytes]) -> dict[str, An
 
 
 def _judge_from_dict(fields: dict[str, Any]) -> Judge:
-    # the first schema knows no relative correlations
+    # the first schema knows no relative correlations; weights that the second lacks are 0
     relative = fields.pop("relative", False)
     if not isinstance(relative, bool):
         raise BundleError(f"relative must be true or false, got {relative!r}")

@@ -11,11 +11,13 @@ import numpy as np
 
 from pyxem_nas.judges import Judge
 from pyxem_nas.orientation import OrientationCells, multiply_quaternions
+from pyxem_nas.refinement import RatedCandidates
 
 _FASTMATH = {"contract", "reassoc", "nsz"}
 _FASTMATH_FINITE = _FASTMATH | {"nnan", "ninf"}  # lets maxima run on vector registers
 _BLOCK = 64  # logits of which first the maximum is looked at
 _NEGLIGIBLE = np.float32(-22)  # log of a cell's share that a sum over 100,000 need not hold
+_LEAST_REST = 1e-3  # of the posterior outside of candidates: no network is surer with reason
 _N_TOP = 32  # cells looked at: they hold the posterior's mass of all but hopeless patterns
 _MERGE_COSINE = np.cos(np.deg2rad(6.0) / 2)  # half angles: cells nearer than 6 degrees are one
 TWIN = np.array([0.0, 0.0, 0.0, 1.0])  # half a turn about the beam
@@ -99,23 +101,55 @@ def log_posterior_at(
 
 
 def judge_candidates(
-    quaternions: np.ndarray, log_posterior: np.ndarray, correlation: np.ndarray, judge: Judge
+    rated: RatedCandidates,
+    log_posterior: np.ndarray,
+    judge: Judge,
+    *,
+    n_network: int | None = None,
 ) -> np.ndarray:
-    """Return the probability of each candidate; arrays of shape (n, k).
+    """Return the probability of each candidate.
 
-    Where the judge is not calibrated the probabilities order the candidates and mean no more.
+    Parameters
+    ----------
+    rated
+        Candidates with their correlations; all-zero quaternions are none.
+    log_posterior
+        Shape (n, k).
+    judge
+        The weights. Where it is not calibrated the probabilities order the candidates and mean no
+        more.
+    n_network
+        The first of the candidates are the network's: those from elsewhere may repeat them, and
+        their posterior would count twice. None: all are.
+
+    Returns
+    -------
+    probability
+        Shape (n, k).
     """
-    valid = np.any(quaternions != 0, axis=-1)
+    valid = np.any(rated.quaternions != 0, axis=-1)
+    correlation = rated.correlation
     if judge.relative:
         correlation = compare_with_best(correlation, valid)
     utility = judge.log_posterior * log_posterior + judge.correlation * correlation
+    if judge.tolerant:
+        utility += judge.tolerant * compare_with_best(rated.tolerant, valid)
     utility = np.where(valid, utility, -np.inf)
-    none = -np.inf if judge.none is None else judge.none
-    highest = np.maximum(utility.max(axis=1), none)[:, None]
+    none = np.full((len(valid), 1), -np.inf if judge.none is None else judge.none)
+    if judge.none_log_posterior:
+        rest = log_rest(log_posterior[:, :n_network], valid[:, :n_network])
+        none += judge.none_log_posterior * rest[:, None]
+    highest = np.maximum(utility.max(axis=1, keepdims=True), none)
     highest = np.where(np.isfinite(highest), highest, 0.0)
     weight = np.exp(utility - highest)
     total = weight.sum(axis=1, keepdims=True) + np.exp(none - highest)
     return weight / np.maximum(total, 1e-300)
+
+
+def log_rest(log_posterior: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the posterior outside of candidates (n, k), shape (n,)."""
+    mass = np.where(valid, np.exp(log_posterior), 0.0).sum(axis=1)
+    return np.log(np.maximum(1 - mass, _LEAST_REST))
 
 
 def compare_with_best(correlation: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -10,11 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyxem_nas.candidates import compare_with_best, judge_candidates, rank_candidates
+from pyxem_nas.candidates import (
+    compare_with_best,
+    judge_candidates,
+    log_rest,
+    rank_candidates,
+)
 from pyxem_nas.descriptors import DescriptorSpec
 from pyxem_nas.evaluation import disorientation_angles
 from pyxem_nas.judges import Judge
-from pyxem_nas.refinement import get_refinement_spec, refine_candidates
+from pyxem_nas.refinement import RatedCandidates, get_refinement_spec, refine_and_rate
 from pyxem_nas.simulation import Reflections
 
 _RIGHT = 5.0  # degrees
@@ -97,7 +102,7 @@ def fit_judges(
     for kind in ("fast", "template", "refined"):
         # without refinement candidates are scored on the network's own descriptor
         fast = kind == "fast"
-        quaternions, correlation = refine_candidates(
+        rated = refine_and_rate(
             patterns.descriptors if fast else patterns.polar,
             patterns.candidates,
             reflections,
@@ -107,11 +112,11 @@ def fit_judges(
             precession_angle=precession_angle,
             refine=not fast,
         )
-        near = _candidates_right(quaternions, patterns.quaternions, group)
-        posterior = patterns.log_posterior * (kind != "template")
-        judge = fit_judge(quaternions, posterior, correlation, near)
-        probability = judge_candidates(quaternions, posterior, correlation, judge)
-        answers = rank_candidates(quaternions, probability, correlation, symmetry)
+        near = _candidates_right(rated.quaternions, patterns.quaternions, group)
+        posterior = None if kind == "template" else patterns.log_posterior
+        judge = fit_judge(rated, posterior, near)
+        probability = judge_candidates(rated, patterns.log_posterior, judge)
+        answers = rank_candidates(rated.quaternions, probability, rated.correlation, symmetry)
         angles = disorientation_angles(answers["quaternions"][:, 0], patterns.quaternions, group)
         judges[kind] = judge
         figures[kind] = {
@@ -132,12 +137,19 @@ def _candidates_right(quaternions, truth, group) -> np.ndarray:
     return np.stack(columns, axis=1) & quaternions.any(axis=-1)
 
 
-def fit_judge(
-    quaternions: np.ndarray, log_posterior: np.ndarray, correlation: np.ndarray, right: np.ndarray
-) -> Judge:
-    """Return the judge of greatest likelihood; arrays of shape (n, k), `right` boolean.
+def fit_judge(rated: RatedCandidates, log_posterior: np.ndarray | None, right: np.ndarray) -> Judge:
+    """Return the judge of greatest likelihood.
 
     A weak prior (variance 1000) keeps the weights finite where the data are separable.
+
+    Parameters
+    ----------
+    rated
+        Candidates with their correlations.
+    log_posterior
+        Of the candidates, shape (n, k); None: of a technique that tells none.
+    right
+        Which of the candidates are right, shape (n, k), boolean.
 
     References
     ----------
@@ -145,22 +157,32 @@ def fit_judge(
     """
     from scipy.optimize import minimize
 
-    valid = np.any(quaternions != 0, axis=-1)
-    none_right = ~right.any(axis=1)
-    correlation = compare_with_best(correlation, valid)
+    valid = np.any(rated.quaternions != 0, axis=-1)
+    n, k = valid.shape
+    right = np.column_stack([right, ~right.any(axis=1)])
+    valid_or_none = np.column_stack([valid, np.ones(n, bool)])
+    # what each weight is of: (n_weights, n, k + 1), the last alternative being none of them
+    terms = np.zeros((5 if log_posterior is not None else 3, n, k + 1))
+    terms[0, :, :k] = compare_with_best(rated.correlation, valid)
+    terms[1, :, k] = 1
+    terms[2, :, :k] = compare_with_best(rated.tolerant, valid)
+    if log_posterior is not None:
+        terms[3, :, :k] = np.where(valid, log_posterior, 0)
+        terms[4, :, k] = log_rest(log_posterior, valid)
 
-    def loss(weights: np.ndarray) -> float:
-        utility = weights[0] * log_posterior + weights[1] * correlation
-        utility = np.where(valid, utility, -1e9)
-        utility = np.column_stack([utility, np.full(len(utility), weights[2])])
-        total = np.logaddexp.reduce(utility, axis=1)
-        hit = np.logaddexp.reduce(
-            np.where(np.column_stack([right, none_right]), utility, -1e9), axis=1
-        )
-        return float(np.mean(total - hit) + np.square(weights).sum() / (2e3 * len(utility)))
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        utility = np.where(valid_or_none, np.tensordot(weights, terms, 1), -1e9)
+        total = np.logaddexp.reduce(utility, axis=1, keepdims=True)
+        hit = np.logaddexp.reduce(np.where(right, utility, -1e9), axis=1, keepdims=True)
+        pull = np.exp(utility - total) - right * np.exp(np.where(right, utility, -1e9) - hit)
+        slope = np.tensordot(terms, pull, 2)
+        prior = np.square(weights).sum() / 2e3
+        return ((total - hit).sum() + prior) / n, (slope + weights / 1e3) / n
 
-    best = minimize(loss, [0.5, 10.0, 8.0], method="Nelder-Mead", options={"maxiter": 600})
-    return Judge(*(float(w) for w in best.x))
+    start = np.array([10.0, 8.0, 0.0, 0.5, 0.0])[: len(terms)]
+    fit = minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-6})
+    correlation, none, tolerant, log_weight, none_log = (*(float(w) for w in fit.x), 0.0, 0.0)[:5]
+    return Judge(log_weight, correlation, none, tolerant, none_log)
 
 
 def threshold_for_precision(probability: np.ndarray, right: np.ndarray) -> float:

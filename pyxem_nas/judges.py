@@ -33,20 +33,25 @@ class Thresholds:
 class Judge:
     """Weights by which candidates of one phase are judged, fitted on validation data.
 
-    The utility of candidate j is ``log_posterior * log p_j + correlation * c_j / c``, with c the
-    highest correlation among the pattern's candidates; that of "the truth is none of them" is
-    `none`. The softmax over all is the probability of each (a conditional logit model; McFadden
-    1974). Noise lowers all correlations of a pattern, and their differences, alike: so they are
-    compared with the best.
+    The utility of candidate j is ``log_posterior * log p_j + correlation * c_j / c + tolerant * t_j
+    / t``, with c and t the highest among the pattern's candidates; that of "the truth is none of
+    them" is ``none + none_log_posterior * log(1 - sum_j p_j)``. The softmax over all is the
+    probability of each (a conditional logit model; McFadden 1974). Noise lowers all correlations of
+    a pattern, and their differences, alike: so they are compared with the best.
 
     Parameters
     ----------
     log_posterior
         Weight of the network's log-posterior.
     correlation
-        Weight of the correlation of the refined candidate, 0 where candidates are not refined.
+        Weight of the correlation of the refined candidate.
     none
         Utility of "none of them"; None where the bundle is not calibrated.
+    tolerant
+        Weight of the tolerant correlation (`refinement.refine_and_rate`).
+    none_log_posterior
+        Weight of the logarithm of the posterior that the network gives to other orientations than
+        the candidates.
     relative
         Whether correlations are compared with the best. Bundles of the first schema were
         calibrated for the correlation as it is.
@@ -55,6 +60,8 @@ class Judge:
     log_posterior: float = 1.0
     correlation: float = 20.0
     none: float | None = None
+    tolerant: float = 0.0
+    none_log_posterior: float = 0.0
     relative: bool = True
 
 

@@ -36,7 +36,7 @@ from pyxem_nas.orientation import laue_proper_group
 from pyxem_nas.overlaps import OverlapJudge, take_out_spots
 from pyxem_nas.phase_scores import N_SCORES, judge_phases, score_phase
 from pyxem_nas.plan import SECOND, IndexingPlan
-from pyxem_nas.refinement import refine_candidates
+from pyxem_nas.refinement import RatedCandidates, refine_and_rate
 from pyxem_nas.result_rows import NETWORK, OTHER, TEMPLATE, empty_answers, put_answers, tabulate
 from pyxem_nas.runtime import (
     Network,
@@ -340,7 +340,7 @@ class Predictor:
         """Return a phase's physical scores in its best orientation, which is refined for it."""
         best = answers["quaternions"][:, :1]
         if not plan.refine:
-            best, _ = self._refine(best, polar, phase_id, plan, True)
+            best = self._refine(best, polar, phase_id, plan, True).quaternions
         return score_phase(polar, best[:, 0], self.reflections, phase_id, **self._grid(plan))
 
     def _grid(self, plan) -> dict[str, Any]:
@@ -442,26 +442,28 @@ class Predictor:
         candidates, log_posterior = self.find_candidates(phase_id, descriptors)
         # without refinement the network's own descriptor will do
         seen = polar if plan.refine else descriptors
-        candidates, correlation = self._refine(candidates, seen, phase_id, plan, plan.refine)
+        rated = self._refine(candidates, seen, phase_id, plan, plan.refine)
         judge = self._judge(phase_id, "refined" if plan.refine else "fast")
-        answers = self._conclude(
-            phase_id, candidates, log_posterior, correlation, judge, plan, NETWORK
-        )
+        answers = self._conclude(phase_id, rated, log_posterior, judge, plan, NETWORK)
         if branch == "network":
             return answers
         unsure = np.flatnonzero(answers["probability"][:, 0] < self._template_threshold(plan))
         if len(unsure) == 0:
             return answers
         templates = self._match_templates(phase_id, polar[unsure], plan)
-        refined, score = self._refine(templates, seen[unsure], phase_id, plan, plan.refine)
+        refined = self._refine(templates, seen[unsure], phase_id, plan, plan.refine)
         logits, norms = self.run(f"orientation_{phase_id}", descriptors[unsure])
         cells = self.bundle.cells[phase_id]
         template_log = log_posterior_at(logits, norms, cells, templates)
         joined = self._conclude(
             phase_id,
-            np.concatenate([candidates[unsure], refined], axis=1),
+            RatedCandidates(
+                *(
+                    np.concatenate([a[unsure], b], axis=1)
+                    for a, b in zip(rated, refined, strict=True)
+                )
+            ),
             np.concatenate([log_posterior[unsure], template_log], axis=1),
-            np.concatenate([correlation[unsure], score], axis=1),
             judge,
             plan,
             NETWORK,
@@ -472,14 +474,15 @@ class Predictor:
 
     def _orient_by_templates(self, phase_id, polar, plan) -> dict[str, np.ndarray]:
         templates = self._match_templates(phase_id, polar, plan)
-        refined, score = self._refine(templates, polar, phase_id, plan, plan.refine)
+        rated = self._refine(templates, polar, phase_id, plan, plan.refine)
         judge = self._judge(phase_id, "template")
         if not plan.refine:
             # the matcher's own order decides; refinement's score is another measure
-            judge, score = Judge(0.0, 20.0), np.where(templates.any(axis=-1), score, 0)
+            judge, score = Judge(0.0, 20.0), np.where(templates.any(axis=-1), rated.correlation, 0)
             score[:, 1:] = np.minimum(score[:, 1:], score[:, :1] * (1 - 1e-9))
-        flat = np.zeros(score.shape)
-        return self._conclude(phase_id, refined, flat, score, judge, plan, TEMPLATE)
+            rated = rated._replace(correlation=score)
+        flat = np.zeros(rated.correlation.shape)
+        return self._conclude(phase_id, rated, flat, judge, plan, TEMPLATE)
 
     def _orient_by_callable(self, branch, phase_id, descriptors, polar, plan):
         quaternions, scores = branch(descriptors, self.bundle.phases[phase_id], plan.acquisition)
@@ -493,10 +496,10 @@ class Predictor:
         # the technique's own order stands; its scores are no probabilities
         order = np.argsort(-scores, axis=1)
         quaternions = np.take_along_axis(quaternions, order[..., None], axis=1)
-        _, correlation = self._refine(quaternions, polar, phase_id, plan, False)
+        rated = self._refine(quaternions, polar, phase_id, plan, False)
         rank = np.broadcast_to(-np.arange(scores.shape[1], dtype=float), scores.shape)
         judge = Judge(1.0, 0.0)
-        return self._conclude(phase_id, quaternions, rank, correlation, judge, plan, OTHER)
+        return self._conclude(phase_id, rated, rank, judge, plan, OTHER)
 
     def _match_templates(self, phase_id, polar, plan) -> np.ndarray:
         """Return the best templates and their twins, (m, 2 k, 4)."""
@@ -513,9 +516,9 @@ class Predictor:
         quaternions, _ = match_templates(polar, spec.radii, library, n_best=n_best)
         return with_twins(quaternions)
 
-    def _refine(self, candidates, polar, phase_id, plan, refine):
+    def _refine(self, candidates, polar, phase_id, plan, refine) -> RatedCandidates:
         spec = next(s for s in plan.sampler.specs if s.shape == polar.shape[1:])
-        return refine_candidates(
+        return refine_and_rate(
             polar,
             candidates,
             self.reflections,
@@ -531,20 +534,20 @@ class Predictor:
         return self.bundle.judges.get(phase_id, {}).get(kind, default[kind])
 
     def _conclude(
-        self, phase_id, candidates, log_posterior, correlation, judge, plan, by, n_network=None
+        self, phase_id, rated, log_posterior, judge, plan, by, n_network=None
     ) -> dict[str, np.ndarray]:
-        probability = judge_candidates(candidates, log_posterior, correlation, judge)
+        probability = judge_candidates(rated, log_posterior, judge, n_network=n_network)
         answers = rank_candidates(
-            candidates,
+            rated.quaternions,
             probability,
-            correlation,
+            rated.correlation,
             self.symmetry[phase_id],
             n_best=max(plan.n_best, plan.n_candidates),
         )
         answers["mass"] = answers["probability"]
         if judge.none is None:
             answers["probability"] = np.full_like(answers["probability"], np.nan)
-        answers["indexed_by"] = np.full(len(candidates), by)
+        answers["indexed_by"] = np.full(len(probability), by)
         if n_network is not None:
             answers["indexed_by"][probability.argmax(axis=1) >= n_network] = TEMPLATE
         return answers

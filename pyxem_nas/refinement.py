@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,6 +52,21 @@ class RefinementSettings:
     initial_step: float = 1.2
     final_step: float = 0.05
     intensity_exponent: float = 0.3
+
+
+#: Rod width of the tolerant correlation in 1/angstrom, near twice that of refinement.
+TOLERANT_ROD_WIDTH = 0.026
+
+
+class RatedCandidates(NamedTuple):
+    """Refined candidates and how well they match, see `refine_and_rate`."""
+
+    quaternions: np.ndarray
+    """Shape (n, k, 4)."""
+    correlation: np.ndarray
+    """Shape (n, k), in 0 to 1."""
+    tolerant: np.ndarray
+    """The same with a broad rocking curve, shape (n, k), in 0 to 1."""
 
 
 def refine_candidates(
@@ -108,14 +124,43 @@ def refine_candidates(
     each side, then steps that halve until `final_step`. The answer never scores lower than its
     start.
     """
+    rated = refine_and_rate(
+        polar, quaternions, reflections, phase_id, spec=spec, wavelength=wavelength,
+        precession_angle=precession_angle, settings=settings, refine=refine,
+    )  # fmt: skip
+    return rated.quaternions, rated.correlation
+
+
+def refine_and_rate(
+    polar: np.ndarray,
+    quaternions: np.ndarray,
+    reflections: Reflections,
+    phase_id: int,
+    *,
+    spec: DescriptorSpec = REFINEMENT_SPEC,
+    wavelength: float,
+    precession_angle: float,
+    settings: RefinementSettings | None = None,
+    refine: bool = True,
+) -> RatedCandidates:
+    """Refine candidates as `refine_candidates` does, and rate them in two ways.
+
+    Notes
+    -----
+    The tolerant correlation is that of the refined orientation with the rod width
+    `TOLERANT_ROD_WIDTH`. Dynamical diffraction excites reflections further from their Bragg
+    condition than the narrow rocking curve allows that finds an orientation best: among
+    orientations that are far apart the broad one tells better which is right.
+    """
     settings = settings or RefinementSettings()
     rows = slice(*reflections.bounds[phase_id : phase_id + 2])
     first_step = 0.5 * math.radians(settings.initial_step) if refine else 0.0
+    broadening = max(TOLERANT_ROD_WIDTH**2 - settings.rod_width**2, 0.0)
     table, reaches = _tabulate(
         reflections.vectors[rows], reflections.intensities[rows], 1 / wavelength,
-        math.radians(precession_angle), settings, first_step,
+        math.radians(precession_angle), settings, first_step, broadening,
     )  # fmt: skip
-    return refinement_kernel.refine(
+    found = refinement_kernel.refine(
         np.ascontiguousarray(polar, np.float32),
         np.ascontiguousarray(quaternions, np.float64),
         table,
@@ -128,7 +173,9 @@ def refine_candidates(
         ),
         first_step,
         math.radians(settings.final_step),
+        np.float32(broadening),
     )
+    return RatedCandidates(*found)
 
 
 def mark_unseen(
@@ -166,6 +213,7 @@ def _tabulate(
     precession: float,
     settings: RefinementSettings,
     first_step: float,
+    broadening: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what the search must know of each reflection, float32.
 
@@ -176,7 +224,7 @@ def _tabulate(
         share that precession leaves, half the inverse variance of the rocking curve.
     reaches
         Shape (3, n): distance from the Ewald sphere below which a reflection is listed, for the
-        coarse search, the fine search and the score.
+        coarse search, the fine search and the two scores.
     """
     length2 = (vectors**2).sum(axis=1)
     # precession sweeps the error by +- radius * angle; its mean square joins the width
@@ -186,4 +234,5 @@ def _tabulate(
     table = np.vstack([vectors.T, length2 / (2 * wavenumber), amplitude, 0.5 / variance])
     travel = first_step * np.array([[refinement_kernel.N_TILTS + 0.5], [2.0], [0.0]])
     reaches = 3.5 * np.sqrt(variance) + 1e-3 + np.sqrt(length2) * travel
+    reaches[2] = 3.5 * np.sqrt(variance + broadening) + 1e-3
     return table.astype(np.float32), reaches.astype(np.float32)

@@ -327,24 +327,42 @@ def _turn_crystal(q, turn):
     q /= np.sqrt((q * q).sum())
 
 
+@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def _broaden(spots, n, broadening):
+    """Add to the variance of the listed spots' rocking curves; their height falls with the width.
+
+    The amplitude holds the root of one over the width, up to a factor common to all spots.
+    """
+    amplitude, sharpness = spots[3, :n], spots[4, :n]
+    for j in range(n):
+        ratio = np.float32(1) / (np.float32(1) + np.float32(2) * broadening * sharpness[j])
+        sharpness[j] *= ratio
+        amplitude[j] *= np.sqrt(np.sqrt(ratio))
+
+
 @numba.njit(cache=True, error_model="numpy")
-def _score_listed(wrapped, work, n):
-    """Return the score of the listed orientation as it is."""
+def _score_twice(wrapped, q, table, reach, geometry, work, broadening):
+    """Return the score of an orientation as it is, and with broadened rocking curves."""
     distance, near, spots, rings, weights, heights = work
+    n = _list_spots(wrapped, q, table, reach, geometry, work)
     _sample(wrapped, spots, rings, n, 0.0, heights[0])
-    return _score(spots, n, 0.0, 0.0, weights, heights[0])
+    narrow = _score(spots, n, 0.0, 0.0, weights, heights[0])
+    _broaden(spots, n, broadening)
+    return narrow, _score(spots, n, 0.0, 0.0, weights, heights[0])
 
 
 @numba.njit(cache=True, parallel=True, error_model="numpy")
-def refine(polar, quaternions, table, reaches, geometry, first_step, last_step):
-    """Return refined candidates (n, k, 4) and their scores (n, k); see `refine_candidates`.
+def refine(polar, quaternions, table, reaches, geometry, first_step, last_step, broadening):
+    """Return refined candidates (n, k, 4) and two scores (n, k) of them; see `refine_and_rate`.
 
     `table` and `reaches` tell of the reflections, `geometry` is wavenumber, inner radius, radial
     bins per 1/angstrom and azimuthal bins per radian; steps in radians, first_step 0 only scores.
+    The second score is with the variance of all rocking curves raised by `broadening`.
     """
     n, k = quaternions.shape[:2]
     refined = quaternions.copy()
     scores = np.zeros((n, k), np.float64)
+    tolerant = np.zeros((n, k), np.float64)
     per_radian = geometry[3]
     for i in numba.prange(n):
         wrapped = np.empty((polar.shape[1], polar.shape[2] + 2), np.float32)
@@ -363,9 +381,9 @@ def refine(polar, quaternions, table, reaches, geometry, first_step, last_step):
             if start[0] == 0 and start[1] == 0 and start[2] == 0 and start[3] == 0:
                 continue
             q = start / np.sqrt((start * start).sum())
+            last = wrapped, q, table, reaches[2], geometry, work, broadening
             if first_step <= 0:
-                n_spots = _list_spots(wrapped, q, table, reaches[2], geometry, work)
-                value = _score_listed(wrapped, work, n_spots)
+                value, broad = _score_twice(*last)
             else:
                 n_spots = _list_spots(wrapped, q, table, reaches[0], geometry, work)
                 before = _search_coarsely(wrapped, work, n_spots, first_step, per_radian, turn)
@@ -375,11 +393,13 @@ def refine(polar, quaternions, table, reaches, geometry, first_step, last_step):
                     wrapped, work, n_spots, 0.5 * first_step, last_step, per_radian, turn
                 )
                 _turn_crystal(q, turn)
-                n_spots = _list_spots(wrapped, q, table, reaches[2], geometry, work)
-                value = _score_listed(wrapped, work, n_spots)
+                value, broad = _score_twice(*last)
                 if value > before:
                     refined[i, j] = q
                 else:
                     value = before
+                    q[:] = start / np.sqrt((start * start).sum())
+                    _, broad = _score_twice(*last)
             scores[i, j] = min(max(value / norm, 0.0), 1.0)
-    return refined, scores
+            tolerant[i, j] = min(max(broad / norm, 0.0), 1.0)
+    return refined, scores, tolerant

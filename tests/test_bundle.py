@@ -88,15 +88,19 @@ def test_newer_schema_is_refused(bundle, tmp_path):
         ModelBundle.load(tmp_path / "b.nas")
 
 
-def test_bundle_of_the_first_schema_keeps_its_calibration(bundle, tmp_path):
-    judged = dataclasses.replace(bundle, judges={0: {"refined": Judge(1.0, 9.0, 2.0)}})
-    judged.save(tmp_path / "a.nas")
-    assert ModelBundle.load(tmp_path / "a.nas").judges[0]["refined"] == Judge(1.0, 9.0, 2.0)
-    header = header_of(tmp_path / "a.nas") | {"schema_version": 1}
-    del header["judges"]["0"]["refined"]["relative"]
-    rewrite(tmp_path / "a.nas", {"bundle.json": json.dumps(header)}, tmp_path / "b.nas")
-    judge = ModelBundle.load(tmp_path / "b.nas").judges[0]["refined"]
-    assert judge == Judge(1.0, 9.0, 2.0, relative=False)
+def test_bundles_of_earlier_schemas_keep_their_calibration(bundle, tmp_path):
+    made = Judge(1.0, 9.0, 2.0, 3.0, 0.5)
+    dataclasses.replace(bundle, judges={0: {"refined": made}}).save(tmp_path / "a.nas")
+    assert ModelBundle.load(tmp_path / "a.nas").judges[0]["refined"] == made
+    header = header_of(tmp_path / "a.nas")
+    for version, lacking in ((2, ("tolerant", "none_log_posterior")), (1, ("relative",))):
+        header["schema_version"] = version
+        for name in lacking:
+            del header["judges"]["0"]["refined"][name]
+        path = tmp_path / f"{version}.nas"
+        rewrite(tmp_path / "a.nas", {"bundle.json": json.dumps(header)}, path)
+        judge = ModelBundle.load(path).judges[0]["refined"]
+        assert judge == Judge(1.0, 9.0, 2.0, relative=version > 1)
 
 
 @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a/../../evil"])

@@ -14,6 +14,7 @@ from pyxem_nas.candidates import (
 )
 from pyxem_nas.judges import Judge
 from pyxem_nas.orientation import make_cells
+from pyxem_nas.refinement import RatedCandidates
 
 
 def draw_logits(n, m, seed=0):
@@ -74,8 +75,10 @@ def test_noise_that_lowers_all_correlations_changes_no_probability():
     log_posterior = np.log([[0.5, 0.3, 0.1], [0.2, 0.6, 0.1]])
     correlation = np.array([[0.8, 0.9, 0.5], [0.4, 0.3, 0.7]])
     judge = Judge(0.8, 25.0, 20.0)
-    clean = judge_candidates(quaternions, log_posterior, correlation, judge)
-    noisy = judge_candidates(quaternions, log_posterior, 0.4 * correlation, judge)
+    rated = RatedCandidates(quaternions, correlation, np.sqrt(correlation))
+    dimmed = RatedCandidates(quaternions, 0.4 * correlation, 0.7 * np.sqrt(correlation))
+    clean = judge_candidates(rated, log_posterior, judge)
+    noisy = judge_candidates(dimmed, log_posterior, judge)
     np.testing.assert_allclose(noisy, clean, rtol=1e-12)
     assert clean[1, 2] == 0
     utility = np.append(0.8 * log_posterior[1, :2] + 25.0 * np.array([1.0, 0.75]), 20.0)
@@ -83,16 +86,34 @@ def test_noise_that_lowers_all_correlations_changes_no_probability():
     np.testing.assert_allclose(clean[1, :2], expected[:2], rtol=1e-12)
 
 
+def test_tolerant_correlation_and_what_is_left_of_the_posterior_count():
+    quaternions = np.tile([1.0, 0, 0, 0], (2, 3, 1))
+    log_posterior = np.log([[0.5, 0.3, 0.1], [0.2, 0.1, 0.05]])
+    rated = RatedCandidates(
+        quaternions, np.full((2, 3), 0.5), np.array([[0.2, 0.4, 0.1], [0.8, 0.6, 0.4]])
+    )
+    found = judge_candidates(rated, log_posterior, Judge(0.0, 0.0, 1.0, 4.0, 2.0))
+    for row, rest in zip((0, 1), (0.1, 0.65), strict=True):
+        relative = rated.tolerant[row] / rated.tolerant[row].max()
+        weights = np.exp(np.append(4 * relative, 1 + 2 * np.log(rest)))
+        np.testing.assert_allclose(found[row], weights[:3] / weights.sum(), rtol=1e-9)
+    # a candidate from elsewhere takes nothing from what the network leaves
+    once = judge_candidates(rated, log_posterior, Judge(0.0, 0.0, 1.0, 4.0, 2.0), n_network=2)
+    assert np.all(once.sum(axis=1) < found.sum(axis=1))
+
+
 def test_judge_of_the_first_schema_takes_correlations_as_they_are():
     quaternions = np.tile([1.0, 0, 0, 0], (1, 2, 1))
     correlation = np.array([[0.4, 0.3]])
     judge = Judge(0.0, 10.0, 2.0, relative=False)
-    found = judge_candidates(quaternions, np.zeros((1, 2)), correlation, judge)
+    rated = RatedCandidates(quaternions, correlation, correlation)
+    found = judge_candidates(rated, np.zeros((1, 2)), judge)
     weights = np.exp([4.0, 3.0, 2.0])
     np.testing.assert_allclose(found[0], weights[:2] / weights.sum(), rtol=1e-12)
 
 
 def test_pattern_without_correlation_has_finite_probabilities():
     quaternions = np.tile([1.0, 0, 0, 0], (1, 2, 1))
-    found = judge_candidates(quaternions, np.zeros((1, 2)), np.zeros((1, 2)), Judge())
+    nothing = np.zeros((1, 2))
+    found = judge_candidates(RatedCandidates(quaternions, nothing, nothing), nothing, Judge())
     assert np.isfinite(found).all()

@@ -7,8 +7,10 @@ from pyxem_nas.evaluation import disorientation_angles
 from pyxem_nas.orientation import laue_proper_group, multiply_quaternions, random_quaternions
 from pyxem_nas.refinement import (
     REFINEMENT_SPEC,
+    TOLERANT_ROD_WIDTH,
     RefinementSettings,
     mark_unseen,
+    refine_and_rate,
     refine_candidates,
 )
 from pyxem_nas.simulation import get_reflections
@@ -122,6 +124,24 @@ def test_score_is_that_of_the_documentation(steel):
         for p, q in zip(polar, truth, strict=True)
     ]
     np.testing.assert_allclose(score[:, 0], expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_tolerant_correlation_is_the_score_of_a_broad_rocking_curve(steel, refine):
+    phase = steel["NbC"]
+    rng = np.random.default_rng(8)
+    truth = random_quaternions(6, rng)
+    polar = polar_patterns(phase, truth)
+    reflections = get_reflections([phase])
+    start = np.stack([perturb(truth, 0.9, rng), random_quaternions(6, rng)], axis=1)
+    rated = refine_and_rate(
+        polar, start, reflections, 0, wavelength=0.02508, precession_angle=0.5, refine=refine
+    )
+    for i, j in np.ndindex(6, 2):
+        expected = score_by_numpy(
+            polar[i], rated.quaternions[i, j], reflections, 0.02508, 0.5, TOLERANT_ROD_WIDTH, 0.3
+        )
+        assert rated.tolerant[i, j] == pytest.approx(expected, abs=3e-3)
 
 
 def test_a_pattern_is_refined_alike_in_any_company(steel):

@@ -6,6 +6,7 @@ from pyxem_nas.foreign import make_foreign_reflections
 from pyxem_nas.judge_fit import fit_judge
 from pyxem_nas.networks import Architecture, build_orientation_network, build_phase_network
 from pyxem_nas.orientation import make_cells, random_quaternions
+from pyxem_nas.refinement import RatedCandidates
 from pyxem_nas.simulation import Acquisition, get_reflections
 from pyxem_nas.training import (
     DescriptorSource,
@@ -119,17 +120,23 @@ def test_fitted_judge_gives_calibrated_probabilities():
     # candidates whose truth is drawn from a known conditional logit model
     rng = np.random.default_rng(5)
     n, k = 6000, 4
-    log_posterior = np.log(rng.dirichlet(np.ones(k), n))
-    correlation = rng.uniform(0.2, 1, (n, k))
-    relative = correlation / correlation.max(axis=1, keepdims=True)
-    utility = np.column_stack([0.7 * log_posterior + 9 * relative, np.full(n, 5.0)])
+    shares = rng.dirichlet(np.ones(k + 1), n)
+    log_posterior = np.log(shares[:, :k])
+    correlation, tolerant = rng.uniform(0.2, 1, (2, n, k))
+    best, most = (c.max(axis=1, keepdims=True) for c in (correlation, tolerant))
+    utility = 0.7 * log_posterior + 9 * correlation / best + 6 * tolerant / most
+    none = 11 + 1.2 * np.log(np.maximum(shares[:, k], 1e-3))
+    utility = np.column_stack([utility, none])
     probability = np.exp(utility) / np.exp(utility).sum(axis=1, keepdims=True)
     answer = (probability.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
     right = answer[:, None] == np.arange(k)
     quaternions = random_quaternions(n * k, rng).reshape(n, k, 4)
-    judge = fit_judge(quaternions, log_posterior, correlation, right)
+    rated = RatedCandidates(quaternions, correlation, tolerant)
+    judge = fit_judge(rated, log_posterior, right)
     assert judge.log_posterior == pytest.approx(0.7, abs=0.1)
     assert judge.correlation == pytest.approx(9, abs=0.6)
-    assert judge.none == pytest.approx(5, abs=0.5)
-    found = judge_candidates(quaternions, log_posterior, correlation, judge)
+    assert judge.tolerant == pytest.approx(6, abs=0.6)
+    assert judge.none == pytest.approx(11, abs=0.8)
+    assert judge.none_log_posterior == pytest.approx(1.2, abs=0.12)
+    found = judge_candidates(rated, log_posterior, judge)
     np.testing.assert_allclose(found, probability[:, :k], atol=0.05)
