@@ -4,7 +4,8 @@
 
 Starts three processes with the environment variables of a search on several machines, each of which
 calls `search_models` with the same arguments and the same folder; prints who ran which trial and
-whether all three returned the same bundle. Tiny settings: it shows the way, not a good network.
+whether all three returned the same networks, and writes it to ``benchmarks/results``. Tiny
+settings: it shows the way, not a good network.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
+
+from report import _table, describe_run
 
 
 def run_member(arguments: argparse.Namespace) -> None:
@@ -54,6 +58,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--directory", default=None, help=argparse.SUPPRESS)
+    output = Path(__file__).parent / "results"
+    parser.add_argument("--output", type=Path, default=output, help="folder for the results")
     arguments = parser.parse_args()
     if arguments.directory:
         run_member(arguments)
@@ -78,16 +84,24 @@ def main() -> None:
                 stdout=subprocess.PIPE,
                 text=True,
             )
-        print("| process | trials run | best trial of each search | networks |")
-        print("| --- | --- | --- | --- |")
+        rows = []
         for name, process in members.items():
             out, _ = process.communicate()
             if process.returncode:
                 raise SystemExit(f"{name} failed with code {process.returncode}:\n{out}")
             did = json.loads(out.splitlines()[-1])
             best = ", ".join(f"{target}: {k} of {n}" for target, k, n in did["best"])
-            print(f"| {name} | {' '.join(did['ran']) or '-'} | {best} | {did['models']} |")
-    print(f"\n{time.perf_counter() - started:.0f} s")
+            rows.append([name, " ".join(did["ran"]) or "-", best, did["models"]])
+    run = describe_run(arguments)
+    head = ["process", "trials run", "best trial of each search", "networks (hash)"]
+    text = (
+        f"# An architecture search by a chief and two workers\n\n{run['date']}, commit "
+        f"{run['commit']}, {run['machine']['cores']} cores, {time.perf_counter() - started:.0f} s."
+        f"\n\n    {run['command']}\n\n" + _table(head, rows)
+    )
+    print(text)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "chief_worker.md").write_text(text)
 
 
 if __name__ == "__main__":

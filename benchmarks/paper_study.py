@@ -156,7 +156,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, dict[str, Any]], Scan, M
 
 def _keep(path: Path, study: Callable[[], dict], options: argparse.Namespace) -> dict:
     """Return a part's rows; those of a run with the same options are read, not made again."""
-    asked = {k: str(v) for k, v in vars(options).items() if k not in ("parts", "output")}
+    asked = {k: str(v) for k, v in vars(options).items() if k not in ("parts", "output", "name")}
     if path.exists():
         kept = pickle.loads(path.read_bytes())  # noqa: S301, our own file
         if kept["options"] == asked:
@@ -303,6 +303,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     output = Path(__file__).parent / "results"
     parser.add_argument("--output", type=Path, default=output, help="folder for the results")
+    parser.add_argument("--name", default="paper_study", help="of the files written there")
     options = parser.parse_args(arguments)
     options.shape = (500, 500) if options.full else tuple(options.shape)
     return options
@@ -322,15 +323,15 @@ def main(arguments: list[str] | None = None) -> None:
     report = write_report(rows, info, scan)
     print(report)
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "paper_study.md").write_text(report)
+    (options.output / f"{options.name}.md").write_text(report)
     figures = {
         name: {key: v for key, v in row.items() if not isinstance(v, np.ndarray)}
         for name, row in rows.items()
     }
     whole = json.dumps({"run": info, "rows": figures}, indent=1)
-    (options.output / "paper_study.json").write_text(whole + "\n")
+    (options.output / f"{options.name}.json").write_text(whole + "\n")
     figure = draw_figure(rows, scan, test.positions)
-    figure.savefig(options.output / "paper_study.png", dpi=110)
+    figure.savefig(options.output / f"{options.name}.png", dpi=110)
 
 
 if __name__ == "__main__":

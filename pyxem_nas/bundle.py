@@ -115,7 +115,8 @@ class ModelBundle:
         lines.append(f"  {a.beam_energy:g} kV, precession {self._precession_text}")
         lines.append(
             f"  thresholds: template matching below {self.thresholds.template:.2f}, "
-            f"not indexed below {self.thresholds.confidence:.2f}"
+            f"not indexed below {self.thresholds.confidence:.2f} "
+            f"(phase: {self.thresholds.phase_confidence:.2f})"
         )
         return "\n".join(lines)
 
@@ -265,6 +266,7 @@ class ModelBundle:
                 max(bundle.thresholds.template for bundle in bundles),
                 min(bundle.thresholds.confidence for bundle in bundles),
                 max(bundle.thresholds.phase for bundle in bundles),
+                min(bundle.thresholds.phase_confidence for bundle in bundles),
             ),
             precession_range=precession,
             provenance={

@@ -526,8 +526,10 @@ def calibrate(
     known = np.concatenate(phase_confidence)
     confidence = np.quantile(np.concatenate(confidences), 1 - _TRUE_PATTERNS_KEPT)
     # a network of a few steps of training may know no pattern at all
-    confidence *= np.quantile(known, 1 - _TRUE_PATTERNS_KEPT) if len(known) else 0.0
-    thresholds = Thresholds(float(max(unsure)), float(confidence))
+    certainty = np.quantile(known, 1 - _TRUE_PATTERNS_KEPT) if len(known) else 0.0
+    thresholds = Thresholds(
+        float(max(unsure)), float(confidence * certainty), phase_confidence=float(certainty)
+    )
     calibrated = dataclasses.replace(
         bundle, judges=judges, thresholds=thresholds, phase_temperature=temperature
     )

@@ -67,8 +67,10 @@ def demo(
     result = index_scan(scan, model, options)
     xmap = result.pop("map")
     result["evaluation"] = evaluation = evaluate(xmap, truth)
-    confidence = xmap.prop["phase_probability"] * xmap.prop["orientation_probability"]
-    xmap[confidence < model.thresholds.confidence].phase_id = NOT_INDEXED  # as users see it
+    left_out = model.thresholds.leave_out(
+        xmap.prop["phase_probability"], xmap.prop["orientation_probability"]
+    )
+    xmap[left_out].phase_id = NOT_INDEXED  # as users see it
     with show_status("Writing the maps"):
         paths = [output / f"map.{suffix}" for suffix in ("h5", "ang", "ctf")]
         result["files"] = write_maps(paths, xmap, overwrite=True)
@@ -78,8 +80,8 @@ def demo(
     print_result(_demo_table(result, evaluation))
     names = ", ".join(path.name for path in result["files"])
     print_result(
-        f"{names} are in the folder {output}; there, positions of a confidence below "
-        f"{model.thresholds.confidence:.2f} are not indexed"
+        f"{names} are in the folder {output}; there, {left_out.sum()} positions below the bundle's "
+        "thresholds of confidence are not indexed"
     )
 
 

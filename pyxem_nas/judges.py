@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -22,11 +24,23 @@ class Thresholds:
     phase
         Positions whose phase probability by the phase network is below are tried with every
         phase, and the physical scores join the network's word.
+    phase_confidence
+        Positions whose final phase probability is below are not indexed: patterns of an unknown
+        phase can have an orientation of a known one that fits well.
     """
 
     template: float = 0.0
     confidence: float = 0.0
     phase: float = 0.8
+    phase_confidence: float = 0.0
+
+    def leave_out(
+        self, phase_probability: np.ndarray, orientation_probability: np.ndarray
+    ) -> np.ndarray:
+        """Return True where a position is not indexed; what is not known (NaN) counts as sure."""
+        phase = np.nan_to_num(phase_probability, nan=1.0)
+        confidence = phase * np.nan_to_num(orientation_probability, nan=1.0)
+        return (confidence < self.confidence) | (phase < self.phase_confidence)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from pyxem_nas.descriptors import (
     to_native,
 )
 from pyxem_nas.evaluation import disorientation_angles
-from pyxem_nas.judges import Judge, PhaseJudge
+from pyxem_nas.judges import Judge, PhaseJudge, Thresholds
 from pyxem_nas.network_files import BundleError
 from pyxem_nas.orientation import laue_proper_group
 from pyxem_nas.overlaps import OverlapJudge, take_out_spots
@@ -254,10 +254,10 @@ class Predictor:
             put_answers(answers, rows, answer)
         phase = np.where(empty | (phase >= n_phases), -1, phase)
         probability = np.where(empty & (not decided), np.nan, probability)
-        confidence = np.nan_to_num(probability, nan=1.0) * np.nan_to_num(
-            answers["probability"][:, 0], nan=1.0
-        )
-        phase = np.where(confidence < least, -1, phase)
+        if plan.min_confidence is not None:
+            thresholds = Thresholds(confidence=plan.min_confidence)
+        left_out = thresholds.leave_out(probability, answers["probability"][:, 0])
+        phase = np.where(left_out, -1, phase)
         columns = [
             phase, probability, answers["probability"][:, 0], answers["correlation"],
             answers["reliability"], answers["twin_reliability"], answers["phase_reliability"],

@@ -84,12 +84,16 @@ def recalibrate(
             }
     changes: dict[str, Any] = {"judges": {**bundle.judges, **judges}}
     least = np.quantile(np.concatenate(confidences), 1 - _KEPT) if confidences else 0.0
+    least_phase = 0.0
     if "phase" in bundle.models:
         temperature, certainty = _fit_temperature(predictor, validation, sources, seed, n)
         changes["phase_temperature"] = temperature
-        least *= np.quantile(certainty, 1 - _KEPT)
+        least_phase = np.quantile(certainty, 1 - _KEPT)
+        least *= least_phase
     threshold = max(unsure, default=bundle.thresholds.template)
-    changes["thresholds"] = Thresholds(float(threshold), float(least))
+    changes["thresholds"] = Thresholds(
+        float(threshold), float(least), phase_confidence=float(least_phase)
+    )
     figures["thresholds"] = dataclasses.asdict(changes["thresholds"])
     return dataclasses.replace(bundle, **changes), figures
 

@@ -311,7 +311,10 @@ def _say_defaults(
     stand_for = {"phases": "all of the bundle", "mask": "none", "detector_flip": "none",
                  "distortion": "none", "navigation_mask": "none"}  # fmt: skip
     if bundle is not None:
-        stand_for["min_confidence"] = f"the bundle's, {bundle.thresholds.confidence:.3g}"
+        stand_for["min_confidence"] = (
+            f"the bundle's, {bundle.thresholds.confidence:.3g} "
+            f"(phase: {bundle.thresholds.phase_confidence:.3g})"
+        )
         stand_for["template_threshold"] = f"the bundle's, {bundle.thresholds.template:.3g}"
     for name, text in stand_for.items():
         if name in settings and settings[name] is None:

@@ -172,8 +172,8 @@ def index_phase_orientation(
         the bundle's.
     min_confidence
         Positions whose phase probability times orientation probability is below, or whose pattern
-        is rather none of the bundle's phases, are not indexed. None: the bundle's; 0: all but empty
-        patterns are indexed.
+        is rather none of the bundle's phases, are not indexed. None: the bundle's, which bounds the
+        phase probability alone, too; 0: all but empty patterns are indexed.
     navigation_mask
         True where a position is left out, shape of the scan.
     store

@@ -8,7 +8,7 @@ import pytest
 
 from pyxem_nas import Acquisition, BundleError, DescriptorSpec, ModelBundle, example_phases
 from pyxem_nas.bundle import number_phases
-from pyxem_nas.judges import Judge, PhaseJudge
+from pyxem_nas.judges import Judge, PhaseJudge, Thresholds
 from pyxem_nas.network_files import load_keras
 
 
@@ -86,6 +86,13 @@ def test_newer_schema_is_refused(bundle, tmp_path):
     rewrite(tmp_path / "a.nas", {"bundle.json": json.dumps(header)}, tmp_path / "b.nas")
     with pytest.raises(BundleError, match="newer than"):
         ModelBundle.load(tmp_path / "b.nas")
+
+
+def test_thresholds_bound_confidence_and_phase():
+    phase = np.array([0.9, 0.9, 0.5, 0.61, np.nan, np.nan])
+    orientation = np.array([0.3, 0.1, 1.0, 0.3, 0.5, 0.1])
+    left_out = Thresholds(confidence=0.15, phase_confidence=0.6).leave_out(phase, orientation)
+    assert left_out.tolist() == [False, True, True, False, False, True]
 
 
 def test_bundles_of_earlier_schemas_keep_their_calibration(bundle, tmp_path):
