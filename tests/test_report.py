@@ -219,7 +219,7 @@ def test_report_says_what_none_stands_for(scan, tmp_path):
         ("acquisition", "200 kV, precession 0.5°"),
         ("center", f"the calibration&#x27;s, ({x:.2f}, {y:.2f}) pixels"),
         ("phases", "all of the bundle"),
-        ("min confidence", "the bundle&#x27;s, 0"),
+        ("min confidence", "the bundle&#x27;s, 0 (phase: 0)"),
     ):
         assert f"<td>{name}</td><td>{value}</td>" in html
 
