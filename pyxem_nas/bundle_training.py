@@ -386,7 +386,7 @@ def default_architecture() -> Architecture:
     """Return the orientation networks' architecture, for training without a search.
 
     What our own search found, at half its width: a third of the arithmetic, which pays for more
-    training and for indexing; refinement makes up for the rest (`benchmarks/results`).
+    training and for indexing (`benchmarks/results/search_study.md`).
     """
     return Architecture(width=64)
 
