@@ -4,8 +4,8 @@
 
 Calls `search_models` with ``max_trials=0`` for a single phase, as a user with a new phase would,
 and judges the bundle on the Bloch-wave images of `benchmarks/accuracy.py` (another program's
-patterns, seven cameras, the phase known) beside the shipped `steel`, which was trained longer and is
-compared with template matching there. Prints a Markdown report and writes it to
+patterns, seven cameras, the phase known) beside the shipped `steel`, which was trained longer and
+is compared with template matching there. Prints a Markdown report and writes it to
 ``benchmarks/results``.
 """
 
