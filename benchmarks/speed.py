@@ -271,7 +271,7 @@ def count_time(predictor: prediction.Predictor) -> Iterator[dict[str, float]]:
 
     names = {
         "_stack": "decode", "compute_descriptors": "descriptors", "select_candidates": "candidates",
-        "judge_candidates": "judging", "rank_candidates": "judging", "refine_and_rate": "scores",
+        "judge_candidates": "judging", "rank_candidates": "judging", "refine_candidates": "scores",
     }  # fmt: skip
     kept = {name: getattr(prediction, name) for name in names}
     networks = dict(predictor._networks)

@@ -19,7 +19,7 @@ from pyxem_nas.candidates import (
 from pyxem_nas.descriptors import DescriptorSpec
 from pyxem_nas.evaluation import disorientation_angles
 from pyxem_nas.judges import Judge
-from pyxem_nas.refinement import RatedCandidates, get_refinement_spec, refine_and_rate
+from pyxem_nas.refinement import RatedCandidates, get_refinement_spec, refine_candidates
 from pyxem_nas.simulation import Reflections
 
 _RIGHT = 5.0  # degrees
@@ -102,7 +102,7 @@ def fit_judges(
     for kind in ("fast", "template", "refined"):
         # without refinement candidates are scored on the network's own descriptor
         fast = kind == "fast"
-        rated = refine_and_rate(
+        rated = refine_candidates(
             patterns.descriptors if fast else patterns.polar,
             patterns.candidates,
             reflections,

@@ -62,7 +62,7 @@ class Judge:
     none
         Utility of "none of them"; None where the bundle is not calibrated.
     tolerant
-        Weight of the tolerant correlation (`refinement.refine_and_rate`).
+        Weight of the tolerant correlation (`refinement.refine_candidates`).
     none_log_posterior
         Weight of the logarithm of the posterior that the network gives to other orientations than
         the candidates.

@@ -294,7 +294,7 @@ def score_frames(
     for k in np.unique(measured.phase_id):
         rows = np.flatnonzero(measured.phase_id == k)
         turned = multiply_quaternions(measured.quaternions[rows][:, None], frames[None])
-        _, correlation = refine_candidates(
+        rated = refine_candidates(
             measured.polar[rows],
             turned,
             reflections,
@@ -304,7 +304,7 @@ def score_frames(
             precession_angle=acquisition.precession_angle,
             refine=False,
         )
-        total += correlation.sum(axis=0)
+        total += rated.correlation.sum(axis=0)
     return total / max(len(measured), 1)
 
 

@@ -17,7 +17,7 @@ from pyxem_nas.judges import Judge, PhaseJudge
 from pyxem_nas.network_files import load_keras
 from pyxem_nas.orientation import laue_proper_group
 from pyxem_nas.phase_scores import fit_phase_judge, judge_phases, score_phase
-from pyxem_nas.refinement import get_refinement_spec, refine_and_rate
+from pyxem_nas.refinement import get_refinement_spec, refine_candidates
 from pyxem_nas.training import DescriptorSource
 
 _CHUNK = 512  # patterns: the logits of a phase of low symmetry take 0.3 MB each
@@ -103,7 +103,7 @@ def _score_simulated_phase(bundle, k, descriptors, polar, simulator) -> np.ndarr
         highest = logits.max(axis=1, keepdims=True)
         norms = (highest + np.log(np.exp(logits - highest).sum(axis=1, keepdims=True)))[:, 0]
         candidates, log_posterior = select_candidates(logits, norms, bundle.cells[k])
-        rated = refine_and_rate(polar[rows], candidates, simulator.reflections, k, **grid)
+        rated = refine_candidates(polar[rows], candidates, simulator.reflections, k, **grid)
         probability = judge_candidates(rated, log_posterior, judge)
         answers = rank_candidates(rated.quaternions, probability, rated.correlation, symmetry)
         best = answers["quaternions"][:, 0]

@@ -36,7 +36,7 @@ from pyxem_nas.orientation import laue_proper_group
 from pyxem_nas.overlaps import OverlapJudge, take_out_spots
 from pyxem_nas.phase_scores import N_SCORES, judge_phases, score_phase
 from pyxem_nas.plan import SECOND, IndexingPlan
-from pyxem_nas.refinement import RatedCandidates, refine_and_rate
+from pyxem_nas.refinement import RatedCandidates, refine_candidates
 from pyxem_nas.result_rows import NETWORK, OTHER, TEMPLATE, empty_answers, put_answers, tabulate
 from pyxem_nas.runtime import (
     Network,
@@ -518,7 +518,7 @@ class Predictor:
 
     def _refine(self, candidates, polar, phase_id, plan, refine) -> RatedCandidates:
         spec = next(s for s in plan.sampler.specs if s.shape == polar.shape[1:])
-        return refine_and_rate(
+        return refine_candidates(
             polar,
             candidates,
             self.reflections,

@@ -59,7 +59,7 @@ TOLERANT_ROD_WIDTH = 0.026
 
 
 class RatedCandidates(NamedTuple):
-    """Refined candidates and how well they match, see `refine_and_rate`."""
+    """Refined candidates and how well they match, see `refine_candidates`."""
 
     quaternions: np.ndarray
     """Shape (n, k, 4)."""
@@ -80,8 +80,8 @@ def refine_candidates(
     precession_angle: float,
     settings: RefinementSettings | None = None,
     refine: bool = True,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Refine candidate orientations against polar patterns.
+) -> RatedCandidates:
+    """Refine candidate orientations against polar patterns, and rate them.
 
     Parameters
     ----------
@@ -107,10 +107,8 @@ def refine_candidates(
 
     Returns
     -------
-    quaternions
-        Refined candidates in the same order, shape (n, k, 4).
-    correlation
-        Their scores, shape (n, k), in 0 to 1.
+    rated
+        Refined candidates in the same order, and two scores of each.
 
     Notes
     -----
@@ -123,34 +121,11 @@ def refine_candidates(
     reflections near the Ewald sphere: first a grid of tilts and turns, 1.5 times `initial_step` to
     each side, then steps that halve until `final_step`. The answer never scores lower than its
     start.
-    """
-    rated = refine_and_rate(
-        polar, quaternions, reflections, phase_id, spec=spec, wavelength=wavelength,
-        precession_angle=precession_angle, settings=settings, refine=refine,
-    )  # fmt: skip
-    return rated.quaternions, rated.correlation
 
-
-def refine_and_rate(
-    polar: np.ndarray,
-    quaternions: np.ndarray,
-    reflections: Reflections,
-    phase_id: int,
-    *,
-    spec: DescriptorSpec = REFINEMENT_SPEC,
-    wavelength: float,
-    precession_angle: float,
-    settings: RefinementSettings | None = None,
-    refine: bool = True,
-) -> RatedCandidates:
-    """Refine candidates as `refine_candidates` does, and rate them in two ways.
-
-    Notes
-    -----
-    The tolerant correlation is that of the refined orientation with the rod width
-    `TOLERANT_ROD_WIDTH`. Dynamical diffraction excites reflections further from their Bragg
-    condition than the narrow rocking curve allows that finds an orientation best: among
-    orientations that are far apart the broad one tells better which is right.
+    The tolerant score is that of the refined orientation with the rod width `TOLERANT_ROD_WIDTH`.
+    Dynamical diffraction excites reflections further from their Bragg condition than the narrow
+    rocking curve allows that finds an orientation best: among orientations that are far apart the
+    broad one tells better which is right.
     """
     settings = settings or RefinementSettings()
     rows = slice(*reflections.bounds[phase_id : phase_id + 2])

@@ -353,7 +353,7 @@ def _score_twice(wrapped, q, table, reach, geometry, work, broadening):
 
 @numba.njit(cache=True, parallel=True, error_model="numpy")
 def refine(polar, quaternions, table, reaches, geometry, first_step, last_step, broadening):
-    """Return refined candidates (n, k, 4) and two scores (n, k) of them; see `refine_and_rate`.
+    """Return refined candidates (n, k, 4) and two scores (n, k) of them; see `refine_candidates`.
 
     `table` and `reaches` tell of the reflections, `geometry` is wavenumber, inner radius, radial
     bins per 1/angstrom and azimuthal bins per radian; steps in radians, first_step 0 only scores.
