@@ -18,9 +18,7 @@ from pathlib import Path
 import numpy as np
 from bloch import draw_images
 from compare_bundles import draw_camera
-from diffpy.structure import Atom, Lattice, Structure
-from orix.crystal_map import Phase
-from rejection import simulate_foreign
+from rejection import make_cubic_phase, simulate_foreign
 from report import _percent, _table, describe_run
 
 from pyxem_nas import Acquisition, ModelBundle, example_phases, search_models
@@ -31,16 +29,14 @@ from pyxem_nas.plan import get_specs
 from pyxem_nas.prediction import get_predictor
 
 PAIRS = (("austenite", "copper"), ("austenite", "NbC"))
-_CORNERS = ((0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0))
 
 
-def make_phase(name: str) -> Phase:
+def make_phase(name: str) -> object:
     """Return one of the three phases."""
     if name == "NbC":
         return example_phases("steel")[name]
     element, a = {"austenite": ("Fe", 3.640), "copper": ("Cu", 3.615)}[name]
-    structure = Structure([Atom(element, xyz) for xyz in _CORNERS], Lattice(a, a, a, 90, 90, 90))
-    return Phase(name, space_group=225, structure=structure)
+    return make_cubic_phase(name, 225, a, [(element, 0.0)])
 
 
 def make_bundle(names: tuple[str, str], options: argparse.Namespace) -> ModelBundle:

@@ -28,27 +28,32 @@ from pyxem_nas.simulation import Acquisition
 _PRECESSION = 0.7  # degrees
 
 
-def make_foreign_phases() -> dict[str, object]:
-    """Return silver, magnesia and silicon."""
+def make_cubic_phase(name: str, group: int, a: float, kinds: list[tuple[str, float]]) -> object:
+    """Return a face-centred phase: elements, each with its shift along the diagonal; 0.5: along x.
+
+    `group` is the number of the space group, `a` in angstrom.
+    """
     from diffpy.structure import Atom, Lattice, Structure
     from orix.crystal_map import Phase
 
     corners = np.array([(0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0)])
+    atoms = [
+        Atom(element, (corner + (shift if shift != 0.5 else np.array([0.5, 0, 0]))) % 1)
+        for element, shift in kinds
+        for corner in corners
+    ]
+    structure = Structure(atoms, Lattice(a, a, a, 90, 90, 90))
+    return Phase(name, space_group=group, structure=structure)
+
+
+def make_foreign_phases() -> dict[str, object]:
+    """Return silver, magnesia and silicon."""
     contents = {
         "silver": (225, 4.0857, [("Ag", 0.0)]),
         "magnesia": (225, 4.2112, [("Mg", 0.0), ("O", 0.5)]),
         "silicon": (227, 5.4310, [("Si", 0.0), ("Si", 0.25)]),
     }
-    phases = {}
-    for name, (group, a, kinds) in contents.items():
-        atoms = [
-            Atom(element, (corner + (shift if shift != 0.5 else np.array([0.5, 0, 0]))) % 1)
-            for element, shift in kinds
-            for corner in corners
-        ]
-        structure = Structure(atoms, Lattice(a, a, a, 90, 90, 90))
-        phases[name] = Phase(name, space_group=group, structure=structure)
-    return phases
+    return {name: make_cubic_phase(name, *content) for name, content in contents.items()}
 
 
 def simulate_foreign(phase: object, n: int, seed: int) -> BlochPatterns:
