@@ -27,14 +27,16 @@ from cameras import get_cameras
 from report import _percent, _table, describe_run
 
 from pyxem_nas import Acquisition, Architecture, Randomization, example_phases
-from pyxem_nas.descriptors import DescriptorSpec, Detector, compute_descriptors, make_sampler
-from pyxem_nas.dynamical import SpotLibrary, draw_dynamical_spots
-from pyxem_nas.evaluation import disorientation_angles, paired_interval, turned_about_beam
-from pyxem_nas.networks import build_orientation_network
-from pyxem_nas.orientation import laue_proper_group, make_cells
-from pyxem_nas.simulation import get_reflections
-from pyxem_nas.training import (
-    DescriptorSource,
+from pyxem_nas.bundles.architectures import build_orientation_network
+from pyxem_nas.diffraction.disorientation import disorientation_angles, turned_about_beam
+from pyxem_nas.diffraction.dynamical import SpotLibrary, draw_dynamical_spots
+from pyxem_nas.diffraction.orientation import laue_proper_group, make_cells
+from pyxem_nas.diffraction.reflections import get_reflections
+from pyxem_nas.maps.statistics import paired_interval
+from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.spec import DescriptorSpec, Detector
+from pyxem_nas.scans.source import DescriptorSource
+from pyxem_nas.training.network_training import (
     TrainingSettings,
     cell_labels,
     train_orientation_network,

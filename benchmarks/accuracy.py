@@ -29,11 +29,12 @@ from report import describe_run, write_report
 from scores import collect_answers, collect_truth, describe_few_spots, score_all
 
 from pyxem_nas import ModelBundle
-from pyxem_nas.crystal_map import NOT_INDEXED, best_rotations
-from pyxem_nas.datasets import example_phases
-from pyxem_nas.descriptors import DescriptorSpec, Detector, compute_descriptors, make_sampler
-from pyxem_nas.simulation import Acquisition
-from pyxem_nas.template_matching import get_template_library, match_templates
+from pyxem_nas.diffraction.acquisition import Acquisition
+from pyxem_nas.indexing.template_matching import get_template_library, match_templates
+from pyxem_nas.maps.crystal_map import NOT_INDEXED, best_rotations
+from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.spec import DescriptorSpec, Detector
+from pyxem_nas.scans.synthetic import example_phases
 
 if TYPE_CHECKING:
     from pyxem.signals import ElectronDiffraction2D

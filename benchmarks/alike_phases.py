@@ -22,11 +22,12 @@ from rejection import make_cubic_phase, simulate_foreign
 from report import _percent, _table, describe_run
 
 from pyxem_nas import Acquisition, ModelBundle, example_phases, search_models
-from pyxem_nas.bundle import number_phases
-from pyxem_nas.descriptors import Detector, compute_descriptors, make_sampler
-from pyxem_nas.evaluation import expected_calibration_error
-from pyxem_nas.plan import get_specs
-from pyxem_nas.prediction import get_predictor
+from pyxem_nas.bundles.bundle import number_phases
+from pyxem_nas.indexing.block import get_predictor
+from pyxem_nas.indexing.plan import get_specs
+from pyxem_nas.maps.statistics import expected_calibration_error
+from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.spec import Detector
 
 PAIRS = (("austenite", "copper"), ("austenite", "NbC"))
 

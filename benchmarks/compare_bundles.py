@@ -21,15 +21,13 @@ from rejection import simulate_foreign
 from report import _percent, _table, describe_run
 
 from pyxem_nas import Acquisition, ModelBundle
-from pyxem_nas.descriptors import Detector, compute_descriptors, make_sampler
-from pyxem_nas.evaluation import (
-    disorientation_angles,
-    expected_calibration_error,
-    paired_interval,
-)
-from pyxem_nas.orientation import laue_proper_group
-from pyxem_nas.plan import IndexingPlan, get_specs, resolve_branches
-from pyxem_nas.prediction import get_predictor
+from pyxem_nas.diffraction.disorientation import disorientation_angles
+from pyxem_nas.diffraction.orientation import laue_proper_group
+from pyxem_nas.indexing.block import get_predictor
+from pyxem_nas.indexing.plan import IndexingPlan, get_specs, resolve_branches
+from pyxem_nas.maps.statistics import expected_calibration_error, paired_interval
+from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.spec import Detector
 
 ACQUISITION = Acquisition(200.0, 0.7)
 METHODS = ("network", "hybrid")  # both refined

@@ -6,7 +6,7 @@ import numpy as np
 from bloch import PHASES
 from matplotlib.figure import Figure
 
-from pyxem_nas.evaluation import calibration_curve, wilson_interval
+from pyxem_nas.maps.statistics import calibration_curve, wilson_interval
 
 #: Colours that the colour-blind tell apart (Okabe and Ito), and markers for print.
 _STYLES = (

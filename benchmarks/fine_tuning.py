@@ -27,15 +27,17 @@ from report import describe_run
 from scipy.spatial import cKDTree
 
 from pyxem_nas import ModelBundle, fine_tune, fit_distortion
-from pyxem_nas.crystal_map import make_crystal_map
-from pyxem_nas.descriptors import Detector, compute_descriptors, make_sampler
-from pyxem_nas.evaluation import disorientation_angles, paired_interval
-from pyxem_nas.grains import find_medoids
-from pyxem_nas.orientation import laue_proper_group, multiply_quaternions
-from pyxem_nas.plan import IndexingPlan, get_specs, resolve_branches
-from pyxem_nas.prediction import get_predictor
-from pyxem_nas.simulation import Acquisition
-from pyxem_nas.training import make_source
+from pyxem_nas.diffraction.acquisition import Acquisition
+from pyxem_nas.diffraction.disorientation import disorientation_angles
+from pyxem_nas.diffraction.orientation import laue_proper_group, multiply_quaternions
+from pyxem_nas.indexing.block import get_predictor
+from pyxem_nas.indexing.plan import IndexingPlan, get_specs, resolve_branches
+from pyxem_nas.maps.crystal_map import make_crystal_map
+from pyxem_nas.maps.grains import find_medoids
+from pyxem_nas.maps.statistics import paired_interval
+from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.spec import Detector
+from pyxem_nas.scans.source import make_source
 
 _logger = logging.getLogger("fine_tuning")
 

@@ -36,7 +36,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 TARGETS = ("bundle", "header", "network", "spec", "cif", "ang", "ctf", "h5", "npy", "blo")
 _INSTRUMENTED = (
-    "pyxem_nas.bundle", "pyxem_nas.files", "pyxem_nas.map_export", "zipfile", "json.decoder",
+    "pyxem_nas.bundles", "pyxem_nas.maps", "zipfile", "json.decoder",
     "orix.io.plugins.ang", "orix.io.plugins.ctf", "orix.io.plugins.orix_hdf5",
     "diffpy.structure.parsers.p_cif", "numpy.lib.format", "rsciio.blockfile._api",
 )  # fmt: skip
@@ -146,7 +146,7 @@ def _prepare_bundle(folder: Path) -> tuple:
 
 def _prepare_header(folder: Path) -> tuple:
     from pyxem_nas import BundleError, ModelBundle
-    from pyxem_nas.bundle_header import make_header
+    from pyxem_nas.bundles.header import make_header
 
     path = folder / "a.nas"
     shipped = ModelBundle.load("steel")
@@ -176,8 +176,8 @@ def _prepare_network(folder: Path) -> tuple:
     import keras
 
     from pyxem_nas import Architecture, BundleError
-    from pyxem_nas.network_files import dump_keras, load_keras
-    from pyxem_nas.networks import build_phase_network
+    from pyxem_nas.bundles.architectures import build_phase_network
+    from pyxem_nas.bundles.network_files import dump_keras, load_keras
 
     keras.utils.disable_interactive_logging()
     architecture = Architecture(width=4, n_blocks=1, squeeze_excitation=True, dropout=0.1)
@@ -200,7 +200,7 @@ def _prepare_network(folder: Path) -> tuple:
 
 def _prepare_spec(folder: Path) -> tuple:
     from pyxem_nas import Acquisition, DescriptorSpec
-    from pyxem_nas.descriptors import PatternSpec
+    from pyxem_nas.patterns.spec import PatternSpec
 
     seeds = [DescriptorSpec().to_dict(), PatternSpec().to_dict(), Acquisition().to_dict()]
     kinds = [DescriptorSpec.from_dict, lambda d: PatternSpec(**d), lambda d: Acquisition(**d)]
@@ -222,7 +222,7 @@ def _prepare_spec(folder: Path) -> tuple:
 
 
 def _prepare_cif(folder: Path) -> tuple:
-    from pyxem_nas.files import read_phases
+    from pyxem_nas.maps.files import read_phases
 
     path = folder / "a.cif"
     seed = (
@@ -243,8 +243,8 @@ def _prepare_cif(folder: Path) -> tuple:
 def _prepare_map(suffix: str) -> Callable[[Path], tuple]:
     def prepare(folder: Path) -> tuple:
         from pyxem_nas import make_crystal_map, save_map
-        from pyxem_nas.datasets import example_phases
-        from pyxem_nas.files import read_map
+        from pyxem_nas.maps.files import read_map
+        from pyxem_nas.scans.synthetic import example_phases
 
         path = folder / f"a.{suffix}"
         columns = {"phase_id": np.array([0, -1]), "rotations": np.tile([1.0, 0, 0, 0], (2, 1, 1))}
@@ -262,7 +262,7 @@ def _prepare_map(suffix: str) -> Callable[[Path], tuple]:
 
 
 def _prepare_npy(folder: Path) -> tuple:
-    from pyxem_nas.files import read_mask
+    from pyxem_nas.maps.files import read_mask
 
     path = folder / "a.npy"
     np.save(path, np.eye(4, dtype=bool))
@@ -277,7 +277,7 @@ def _prepare_npy(folder: Path) -> tuple:
 def _prepare_blo(folder: Path) -> tuple:
     from pyxem.signals import ElectronDiffraction2D
 
-    from pyxem_nas.files import read_scan
+    from pyxem_nas.maps.files import read_scan
 
     path = folder / "a.blo"
     with warnings.catch_warnings():

@@ -137,7 +137,7 @@ def main() -> None:
     from report import describe_run
 
     from pyxem_nas import ModelBundle
-    from pyxem_nas.live import PhaseOrientationUDF
+    from pyxem_nas.live.libertem import PhaseOrientationUDF
 
     run = describe_run(arguments)
     bundle = ModelBundle.load(arguments.bundle)

@@ -20,11 +20,11 @@ from pyxem_nas import (
     example_phases,
     search_models,
 )
-from pyxem_nas.bundle_training import calibrate
-from pyxem_nas.runtime import Sample, get_copy_name, ship_copies
-from pyxem_nas.training import make_source
+from pyxem_nas.indexing.runtime import Sample, get_copy_name, ship_copies
+from pyxem_nas.scans.source import make_source
+from pyxem_nas.training.bundle_training import calibrate
 
-BUNDLES = Path(__file__).parents[1] / "pyxem_nas" / "bundles"
+BUNDLES = Path(__file__).parents[1] / "pyxem_nas" / "bundles" / "shipped"
 SETTINGS = {
     "steel": (
         # one bundle for precession from 0 to 1 degree. The architectures come from a search of 6

@@ -23,15 +23,17 @@ from bloch import PHASES, BlochPatterns, draw_images, load_bloch
 from cameras import get_cameras
 
 import pyxem_nas
-from pyxem_nas.camera import simulate_descriptors
-from pyxem_nas.descriptors import Detector, make_sampler
-from pyxem_nas.evaluation import disorientation_angles, expected_calibration_error
-from pyxem_nas.orientation import random_quaternions
-from pyxem_nas.overlaps import OverlapJudge
-from pyxem_nas.plan import IndexingPlan, get_specs, resolve_branches
-from pyxem_nas.prediction import get_predictor
-from pyxem_nas.search import hold_out_domain
-from pyxem_nas.simulation import Acquisition
+from pyxem_nas.diffraction.acquisition import Acquisition
+from pyxem_nas.diffraction.disorientation import disorientation_angles
+from pyxem_nas.diffraction.orientation import random_quaternions
+from pyxem_nas.indexing.block import get_predictor
+from pyxem_nas.indexing.overlaps import OverlapJudge
+from pyxem_nas.indexing.plan import IndexingPlan, get_specs, resolve_branches
+from pyxem_nas.maps.statistics import expected_calibration_error
+from pyxem_nas.patterns.kernel import make_sampler
+from pyxem_nas.patterns.spec import Detector
+from pyxem_nas.scans.camera import simulate_descriptors
+from pyxem_nas.training.search import hold_out_domain
 
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5)
 SAME = 5.0  # degrees

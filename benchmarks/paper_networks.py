@@ -18,25 +18,20 @@ from bloch import PHASES
 from paper_scans import ACQUISITION, SPECS, Measured, split
 
 from pyxem_nas import Architecture, example_phases
-from pyxem_nas.evaluation import disorientation_angles
-from pyxem_nas.network_tuning import jitter_intensities, turn_descriptors
-from pyxem_nas.networks import (
+from pyxem_nas.bundles.architectures import (
     PatternArchitecture,
     build_euler_head,
     build_orientation_network,
     build_phase_network,
     build_trunk,
 )
-from pyxem_nas.orientation import laue_proper_group, make_cells, multiply_quaternions
-from pyxem_nas.search import SearchSettings, search_phase_architecture
-from pyxem_nas.simulation import get_reflections
-from pyxem_nas.training import (
-    DescriptorSource,
-    TrainingSettings,
-    _train,
-    cell_labels,
-    euler_targets,
-)
+from pyxem_nas.diffraction.disorientation import disorientation_angles
+from pyxem_nas.diffraction.orientation import laue_proper_group, make_cells, multiply_quaternions
+from pyxem_nas.diffraction.reflections import get_reflections
+from pyxem_nas.scans.source import DescriptorSource
+from pyxem_nas.training.network_training import TrainingSettings, _train, cell_labels, euler_targets
+from pyxem_nas.training.network_tuning import jitter_intensities, turn_descriptors
+from pyxem_nas.training.search import SearchSettings, search_phase_architecture
 
 if TYPE_CHECKING:
     import keras

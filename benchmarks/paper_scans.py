@@ -14,15 +14,10 @@ from cameras import Camera
 from scipy.spatial import cKDTree
 
 from pyxem_nas import example_phases
-from pyxem_nas.descriptors import (
-    DescriptorSpec,
-    Detector,
-    PatternSpec,
-    compute_descriptors,
-    make_sampler,
-)
-from pyxem_nas.dynamical import draw_dynamical_spots
-from pyxem_nas.simulation import Acquisition
+from pyxem_nas.diffraction.acquisition import Acquisition
+from pyxem_nas.diffraction.dynamical import draw_dynamical_spots
+from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.spec import DescriptorSpec, Detector, PatternSpec
 
 #: One microscope took all scans; within the ranges of the shipped bundle's training.
 CAMERA = Camera(

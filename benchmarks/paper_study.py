@@ -39,9 +39,10 @@ from paper_scans import ACQUISITION, CAMERA, Measured, Scan, describe, make_scan
 from report import _percent, _table, describe_run
 
 from pyxem_nas import ModelBundle, example_phases, fine_tune
-from pyxem_nas.crystal_map import make_crystal_map
-from pyxem_nas.evaluation import disorientation_angles, paired_interval
-from pyxem_nas.orientation import laue_proper_group, multiply_quaternions
+from pyxem_nas.diffraction.disorientation import disorientation_angles
+from pyxem_nas.diffraction.orientation import laue_proper_group, multiply_quaternions
+from pyxem_nas.maps.crystal_map import make_crystal_map
+from pyxem_nas.maps.statistics import paired_interval
 
 _logger = logging.getLogger("paper_study")
 

@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from pyxem_nas import Acquisition, ModelBundle, Randomization
-from pyxem_nas.foreign import make_foreign_reflections
-from pyxem_nas.judges import PhaseJudge
-from pyxem_nas.phase_calibration import describe_phase_judge, score_simulations
-from pyxem_nas.phase_scores import fit_phase_judge
-from pyxem_nas.search import hold_out_domain
-from pyxem_nas.simulation import get_reflections
-from pyxem_nas.training import DescriptorSource
+from pyxem_nas.bundles.judges import PhaseJudge
+from pyxem_nas.diffraction.foreign import make_foreign_reflections
+from pyxem_nas.diffraction.reflections import get_reflections
+from pyxem_nas.indexing.phase_scores import fit_phase_judge
+from pyxem_nas.scans.source import DescriptorSource
+from pyxem_nas.training.phase_calibration import describe_phase_judge, score_simulations
+from pyxem_nas.training.search import hold_out_domain
 
 PRECESSION = (0.1, 0.5, 0.9)  # degrees
 
@@ -65,7 +65,7 @@ def judge_bloch(bundle: ModelBundle, options: argparse.Namespace) -> dict[str, f
         probability.extend(columns["phase_probability"])
     truth, found, probability = np.array(truth), np.array(found), np.array(probability)
     right = truth == found
-    from pyxem_nas.evaluation import expected_calibration_error, wilson_interval
+    from pyxem_nas.maps.statistics import expected_calibration_error, wilson_interval
 
     low, high = wilson_interval(int(right.sum()), len(right))
     return {

@@ -25,14 +25,15 @@ from orix.quaternion import Rotation
 from report import describe_run
 
 from pyxem_nas import CalibrationFit, ModelBundle, fit_distortion, refine_orientations
-from pyxem_nas.candidates import select_candidates
-from pyxem_nas.crystal_map import best_rotations
-from pyxem_nas.descriptors import Detector, compute_descriptors, make_sampler
-from pyxem_nas.evaluation import disorientation_angles
-from pyxem_nas.orientation import multiply_quaternions
-from pyxem_nas.plan import get_specs
-from pyxem_nas.prediction import get_predictor
-from pyxem_nas.refinement import refine_candidates
+from pyxem_nas.diffraction.disorientation import disorientation_angles
+from pyxem_nas.diffraction.orientation import multiply_quaternions
+from pyxem_nas.indexing.block import get_predictor
+from pyxem_nas.indexing.candidates import select_candidates
+from pyxem_nas.indexing.plan import get_specs
+from pyxem_nas.indexing.refinement import refine_candidates
+from pyxem_nas.maps.crystal_map import best_rotations
+from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.spec import Detector
 
 SPREAD = 0.8  # degrees about each axis
 

@@ -18,12 +18,12 @@ import numpy as np
 from report import _table, describe_run
 
 from pyxem_nas import Acquisition, Randomization, example_phases
-from pyxem_nas.dynamical import SpotLibrary, draw_dynamical_spots
-from pyxem_nas.evaluation import disorientation_angles
-from pyxem_nas.orientation import laue_proper_group, multiply_quaternions
-from pyxem_nas.refinement import REFINEMENT_SPEC, RefinementSettings, refine_candidates
-from pyxem_nas.simulation import get_reflections
-from pyxem_nas.training import DescriptorSource
+from pyxem_nas.diffraction.disorientation import disorientation_angles
+from pyxem_nas.diffraction.dynamical import SpotLibrary, draw_dynamical_spots
+from pyxem_nas.diffraction.orientation import laue_proper_group, multiply_quaternions
+from pyxem_nas.diffraction.reflections import get_reflections
+from pyxem_nas.indexing.refinement import REFINEMENT_SPEC, RefinementSettings, refine_candidates
+from pyxem_nas.scans.source import DescriptorSource
 
 ROD_WIDTHS = (0.005, 0.01, 0.012, 0.014, 0.017, 0.02)  # 1/angstrom
 EXPONENTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)

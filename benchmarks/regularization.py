@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 import pyxem_nas
-from pyxem_nas.crystal_map import best_rotations
-from pyxem_nas.evaluation import disorientation_angles, turned_about_beam
+from pyxem_nas.diffraction.disorientation import disorientation_angles, turned_about_beam
+from pyxem_nas.maps.crystal_map import best_rotations
 
 SAME = 5.0  # degrees
 

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from report import _table, describe_run
 
 from pyxem_nas import ModelBundle
-from pyxem_nas.simulation import Acquisition
+from pyxem_nas.diffraction.acquisition import Acquisition
 
 _PRECESSION = 0.7  # degrees
 
@@ -58,7 +58,7 @@ def make_foreign_phases() -> dict[str, object]:
 
 def simulate_foreign(phase: object, n: int, seed: int) -> BlochPatterns:
     """Return dynamical patterns of a foreign phase."""
-    from pyxem_nas.dynamical import draw_dynamical_spots
+    from pyxem_nas.diffraction.dynamical import draw_dynamical_spots
 
     drawn = draw_dynamical_spots(
         phase, n, Acquisition(200), np.random.default_rng(seed), thickness=(150.0, 700.0),

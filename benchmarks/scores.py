@@ -7,13 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from bloch import PHASES
 
-from pyxem_nas.datasets import example_phases
-from pyxem_nas.evaluation import (
-    disorientation_angles,
-    expected_calibration_error,
-    paired_interval,
-    turned_about_beam,
-)
+from pyxem_nas.diffraction.disorientation import disorientation_angles, turned_about_beam
+from pyxem_nas.maps.statistics import expected_calibration_error, paired_interval
+from pyxem_nas.scans.synthetic import example_phases
 
 if TYPE_CHECKING:
     from accuracy import Answers, Batch

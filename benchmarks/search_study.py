@@ -27,15 +27,15 @@ from matplotlib.figure import Figure
 from report import _percent, _table, describe_run
 
 from pyxem_nas import Acquisition, Architecture, Randomization, example_phases
-from pyxem_nas.bundle_training import default_architecture
-from pyxem_nas.descriptors import DescriptorSpec
-from pyxem_nas.dynamical import SpotLibrary
-from pyxem_nas.evaluation import paired_interval
-from pyxem_nas.networks import build_orientation_network, measure_rate
-from pyxem_nas.orientation import make_cells
-from pyxem_nas.search import SearchReport, SearchSettings, search_orientation_architecture
-from pyxem_nas.simulation import get_reflections
-from pyxem_nas.training import DescriptorSource
+from pyxem_nas.bundles.architectures import build_orientation_network, measure_rate
+from pyxem_nas.diffraction.dynamical import SpotLibrary
+from pyxem_nas.diffraction.orientation import make_cells
+from pyxem_nas.diffraction.reflections import get_reflections
+from pyxem_nas.maps.statistics import paired_interval
+from pyxem_nas.patterns.spec import DescriptorSpec
+from pyxem_nas.scans.source import DescriptorSource
+from pyxem_nas.training.bundle_training import default_architecture
+from pyxem_nas.training.search import SearchReport, SearchSettings, search_orientation_architecture
 
 #: About 350,000 parameters, five residual blocks of growing dilation: made by hand before any
 #: search.

@@ -28,14 +28,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from report import _table, describe_run
 
-from pyxem_nas import Architecture, ModelBundle, prediction, runtime, simulate_scan
-from pyxem_nas.crystal_map import best_rotations
-from pyxem_nas.descriptors import DescriptorSpec, Detector, compute_descriptors, make_sampler
-from pyxem_nas.evaluation import disorientation_angles, turned_about_beam
-from pyxem_nas.networks import build_orientation_network
-from pyxem_nas.plan import get_specs
-from pyxem_nas.template_matching import get_template_library, match_templates
-from pyxem_nas.training import cell_labels, make_source
+from pyxem_nas import Architecture, ModelBundle, simulate_scan
+from pyxem_nas.bundles.architectures import build_orientation_network
+from pyxem_nas.diffraction.disorientation import disorientation_angles, turned_about_beam
+from pyxem_nas.indexing import block as prediction
+from pyxem_nas.indexing import runtime
+from pyxem_nas.indexing.plan import get_specs
+from pyxem_nas.indexing.template_matching import get_template_library, match_templates
+from pyxem_nas.maps.crystal_map import best_rotations
+from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.spec import DescriptorSpec, Detector
+from pyxem_nas.scans.source import make_source
+from pyxem_nas.training.network_training import cell_labels
 
 if TYPE_CHECKING:
     from orix.crystal_map import CrystalMap

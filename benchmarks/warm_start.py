@@ -22,8 +22,8 @@ from compare_bundles import METHODS, judge
 from report import _percent, _table, describe_run
 
 from pyxem_nas import Acquisition, ModelBundle, example_phases, search_models
-from pyxem_nas.bundle import number_phases
-from pyxem_nas.evaluation import paired_interval
+from pyxem_nas.bundles.bundle import number_phases
+from pyxem_nas.maps.statistics import paired_interval
 
 
 def make_bundle(options: argparse.Namespace) -> ModelBundle:

@@ -83,7 +83,7 @@ def _write_commands() -> None:
     from typer.main import get_command
     from typer.testing import CliRunner
 
-    from pyxem_nas import cli
+    from pyxem_nas.cli import app as cli
 
     rich_utils.FORCE_TERMINAL = False
     names = ["", *get_command(cli.app).commands]

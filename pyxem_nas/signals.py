@@ -13,28 +13,42 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyxem_nas.bundle import ModelBundle
-from pyxem_nas.calibration import get_acquisition, get_centers, get_scale
-from pyxem_nas.configuration import get_default_bundle
-from pyxem_nas.crystal_map import make_crystal_map
-from pyxem_nas.descriptors import DescriptorSpec, Detector, PolarSampler, make_sampler
-from pyxem_nas.hosts import check_hosts
-from pyxem_nas.orientation import multiply_quaternions
-from pyxem_nas.plan import Branch, IndexingPlan, get_specs, resolve_branches
-from pyxem_nas.prediction import describe_lazily, get_predictor, predict_lazily
-from pyxem_nas.regularization import choose_by_neighbours
-from pyxem_nas.result_rows import split_candidates, split_rows
-from pyxem_nas.result_store import describe_run, keep_blocks
-from pyxem_nas.ring_check import warn_of_wrong_scale
-from pyxem_nas.runtime import Precision, choose_precision
-from pyxem_nas.simulation import Acquisition
+from pyxem_nas.bundles import ModelBundle, get_default_bundle
+from pyxem_nas.diffraction import Acquisition, check_hosts, multiply_quaternions
+from pyxem_nas.indexing import (
+    Branch,
+    IndexingPlan,
+    Precision,
+    choose_by_neighbours,
+    choose_precision,
+    describe_lazily,
+    describe_run,
+    get_predictor,
+    get_specs,
+    keep_blocks,
+    predict_lazily,
+    resolve_branches,
+    split_candidates,
+    split_rows,
+)
+from pyxem_nas.maps import make_crystal_map
+from pyxem_nas.patterns import (
+    DescriptorSpec,
+    Detector,
+    PolarSampler,
+    get_acquisition,
+    get_centers,
+    get_scale,
+    make_sampler,
+    warn_of_wrong_scale,
+)
 
 if TYPE_CHECKING:
     import dask.array as da
     from orix.crystal_map import CrystalMap
     from pyxem.signals import ElectronDiffraction2D
 
-    from pyxem_nas.polar_descriptor import PolarDescriptor2D
+    from pyxem_nas.patterns.polar_descriptor import PolarDescriptor2D
 
 _PATTERNS_PER_BLOCK = 1024
 _BLOCK_BYTES = 2**27
@@ -84,14 +98,14 @@ def get_polar_descriptors(
     ----------
     Zaefferer and Wu (2008), see `pyxem_nas.DescriptorSpec`.
     """
-    from pyxem_nas.polar_descriptor import LazyPolarDescriptor2D
+    from pyxem_nas.patterns.polar_descriptor import LazyPolarDescriptor2D
 
     spec = DescriptorSpec() if spec is None else spec
     acquisition = get_acquisition(self, Acquisition())
     scale = get_scale(self, _known_energy(self))
-    sampler = _get_sampler(self, scale, mask, detector_flip, distortion, (spec,))
+    sampler = get_sampler(self, scale, mask, detector_flip, distortion, (spec,))
     centers = get_centers(self, center, scale)
-    patterns = _get_blocks(self)
+    patterns = get_blocks(self)
     data = describe_lazily(patterns, centers, sampler)
     if not self.axes_manager.navigation_shape:
         data = data[0]
@@ -101,7 +115,7 @@ def get_polar_descriptors(
     signal.metadata.set_item("Descriptor.beam_energy", acquisition.beam_energy)
     if self._lazy if lazy_output is None else lazy_output:
         return signal
-    signal.data = _compute(signal.data, show_progressbar)
+    signal.data = compute_with_progress(signal.data, show_progressbar)
     signal._lazy = False
     signal._assign_subclass()
     return signal
@@ -210,7 +224,7 @@ def index_phase_orientation(
     --------
     >>> xmap = s.index_phase_orientation("steel")  # doctest: +SKIP
     """
-    bundle = _get_bundle(bundle)
+    bundle = get_bundle(bundle)
     if phases is not None:
         bundle = bundle.select_phases(list(phases))
     if len(self.axes_manager.navigation_shape) > 2:
@@ -228,11 +242,11 @@ def index_phase_orientation(
             f"navigation_mask must have the scan's shape {nav_shape}, got "
             f"{np.shape(navigation_mask)}"
         )
-    acquisition = _check_acquisition(self, bundle, acquisition)
+    acquisition = check_acquisition(self, bundle, acquisition)
     scale = get_scale(self, acquisition.beam_energy)
     plan = IndexingPlan(
         bundle=bundle,
-        sampler=_get_sampler(self, scale, mask, detector_flip, distortion, get_specs(bundle)),
+        sampler=get_sampler(self, scale, mask, detector_flip, distortion, get_specs(bundle)),
         branches=resolve_branches(bundle, method),
         acquisition=acquisition,
         n_best=n_best,
@@ -244,14 +258,14 @@ def index_phase_orientation(
         precision=choose_precision(precision),
     )
     centers = get_centers(self, center, scale)
-    patterns = _get_blocks(self)
+    patterns = get_blocks(self)
     detector = Detector(plan.sampler.detector_shape, scale, distortion, detector_flip, mask)
     predictor = get_predictor(bundle, plan.precision)
     warn_of_wrong_scale(patterns, centers, detector, predictor.reflections)
     rows = predict_lazily(patterns, centers, plan)
     if store is not None:
         rows = keep_blocks(rows, store, describe_run(patterns, centers, plan))
-    computed = _compute(rows, show_progressbar)
+    computed = compute_with_progress(rows, show_progressbar)
     computed = computed.reshape(-1, plan.n_columns)
     columns = split_rows(computed, plan)
     if regularize:
@@ -302,7 +316,8 @@ def attach_methods() -> None:
         setattr(ElectronDiffraction2D, method.__name__, method)
 
 
-def _get_bundle(bundle: Any) -> ModelBundle:
+def get_bundle(bundle: Any) -> ModelBundle:
+    """Return a bundle of whatever a user may pass for one: bundle, path, name or None."""
     if bundle is None:
         bundle = get_default_bundle()
     if isinstance(bundle, str | Path):
@@ -316,7 +331,7 @@ def _known_energy(s: ElectronDiffraction2D) -> float | None:
     return s.metadata.get_item("Acquisition_instrument.TEM.beam_energy")
 
 
-def _check_acquisition(
+def check_acquisition(
     s: ElectronDiffraction2D, bundle: ModelBundle, acquisition: Acquisition | None
 ) -> Acquisition:
     """Return the acquisition to simulate with, refusing one that the networks do not know."""
@@ -340,7 +355,8 @@ def _check_acquisition(
     return known
 
 
-def _get_sampler(s, scale, mask, detector_flip, distortion, specs) -> PolarSampler:
+def get_sampler(s, scale, mask, detector_flip, distortion, specs) -> PolarSampler:
+    """Return the sampler of a signal's patterns, refusing a detector that cannot be."""
     if detector_flip not in (None, "x", "y"):
         raise ValueError(f'detector_flip must be "x", "y" or None, got {detector_flip!r}')
     if s.data.dtype.kind not in "buif":
@@ -358,7 +374,7 @@ def _get_sampler(s, scale, mask, detector_flip, distortion, specs) -> PolarSampl
     return make_sampler(detector, *specs)
 
 
-def _get_blocks(s: ElectronDiffraction2D) -> da.Array:
+def get_blocks(s: ElectronDiffraction2D) -> da.Array:
     """Return the patterns as a dask array of blocks of whole patterns; 0-D navigation as 1-D."""
     import dask.array as da
 
@@ -408,7 +424,7 @@ def _descriptor_axes(s: ElectronDiffraction2D, spec: DescriptorSpec) -> list[dic
     return [*({**axis, "navigate": True} for axis in axes), radial, azimuthal]
 
 
-def _compute(array: da.Array, show: bool | None) -> np.ndarray:
+def compute_with_progress(array: da.Array, show: bool | None) -> np.ndarray:
     """Compute with dask's progress bar, or with distributed's where a cluster does the work."""
     import hyperspy.api as hs
     from dask.base import get_scheduler

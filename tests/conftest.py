@@ -84,9 +84,9 @@ def as_signal(images, *, scale=0.0246, units="$A^{-1}$", center=(70.3, 72.9), la
 
 def disorientation(xmap, truth, phase):
     """Return the angles in degrees between a map's best orientations and quaternions."""
-    from pyxem_nas.crystal_map import best_rotations
-    from pyxem_nas.evaluation import disorientation_angles
-    from pyxem_nas.orientation import laue_proper_group
+    from pyxem_nas.diffraction.disorientation import disorientation_angles
+    from pyxem_nas.diffraction.orientation import laue_proper_group
+    from pyxem_nas.maps.crystal_map import best_rotations
 
     found = best_rotations(xmap).data.reshape(-1, 4)
     return disorientation_angles(found, truth, laue_proper_group(phase))
@@ -96,8 +96,22 @@ def build_tiny_trunk(self, hp, inputs=None):
     """Stand for `DescriptorTrunk.build`: networks whose trials take seconds."""
     import tree
 
-    from pyxem_nas import networks
+    from pyxem_nas.bundles import architectures as networks
 
     width = hp.Choice("width", [4, 8], default=4)
     architecture = networks.Architecture(width=width, n_blocks=1)
     return networks.build_trunk(tree.flatten(inputs)[0], architecture)
+
+
+def perturb(quaternions, degrees, rng):
+    """Return quaternions (n, 4) turned by random angles of about `degrees`."""
+    from pyxem_nas.diffraction.orientation import multiply_quaternions
+
+    small = np.concatenate(
+        [
+            np.ones((len(quaternions), 1)),
+            np.deg2rad(degrees) / 2 * rng.normal(size=(len(quaternions), 3)),
+        ],
+        axis=1,
+    )
+    return multiply_quaternions(quaternions, small / np.linalg.norm(small, axis=1, keepdims=True))

@@ -7,9 +7,9 @@ from conftest import shared_data
 from orix.crystal_map import Phase
 
 from pyxem_nas import Acquisition, ModelBundle
-from pyxem_nas.bundle import number_phases
-from pyxem_nas.evaluation import disorientation_angles
-from pyxem_nas.orientation import laue_proper_group
+from pyxem_nas.bundles.bundle import number_phases
+from pyxem_nas.diffraction.disorientation import disorientation_angles
+from pyxem_nas.diffraction.orientation import laue_proper_group
 
 
 def load_silver(lazy):

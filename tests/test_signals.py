@@ -6,11 +6,12 @@ import pytest
 from conftest import as_signal, disorientation, draw_with_diffsims
 
 from pyxem_nas import Acquisition, DescriptorSpec, ModelBundle, simulate_scan
-from pyxem_nas.bundle import number_phases
-from pyxem_nas.evaluation import disorientation_angles
-from pyxem_nas.orientation import random_quaternions, rotate_vectors
-from pyxem_nas.signals import _get_blocks
-from pyxem_nas.simulation import get_reflections, simulate_spots
+from pyxem_nas.bundles.bundle import number_phases
+from pyxem_nas.diffraction.disorientation import disorientation_angles
+from pyxem_nas.diffraction.kinematical import simulate_spots
+from pyxem_nas.diffraction.orientation import random_quaternions, rotate_vectors
+from pyxem_nas.diffraction.reflections import get_reflections
+from pyxem_nas.signals import get_blocks
 
 ACQUISITION = Acquisition(200, 0.5)
 N = 60
@@ -325,7 +326,7 @@ def test_blocks_are_parts_of_large_chunks():
 
     # as HyperSpy reads a .blo file: blocks across borders would keep bands of the scan in memory
     data = da.zeros((145, 300, 144, 144), chunks=(123, 123, 123, 123), dtype=np.uint8)
-    blocks = _get_blocks(LazyElectronDiffraction2D(data))
+    blocks = get_blocks(LazyElectronDiffraction2D(data))
     assert blocks.shape == data.shape
     assert blocks.chunks[2:] == ((144,), (144,))
     for axis in (0, 1):

@@ -1,0 +1,37 @@
+"""Bundles: what a .nas file holds, and the shipped ones.
+
+`ModelBundle` with its phases, networks, judges and thresholds; the file, its schema and its checks;
+which networks can be in one. How a bundle is made belongs to `training`, what it is used for to
+`indexing`.
+"""
+
+from pyxem_nas.bundles.architectures import (
+    Architecture,
+    PatternArchitecture,
+    build_orientation_network,
+    build_phase_network,
+    measure_rate,
+)
+from pyxem_nas.bundles.bundle import ModelBundle, number_phases, shipped_bundles
+from pyxem_nas.bundles.configuration import get_default_bundle, set_default_bundle
+from pyxem_nas.bundles.judges import Judge, PhaseJudge, Thresholds
+from pyxem_nas.bundles.network_files import BundleError, dump_keras, load_keras
+
+__all__ = [
+    "Architecture",
+    "BundleError",
+    "Judge",
+    "ModelBundle",
+    "PatternArchitecture",
+    "PhaseJudge",
+    "Thresholds",
+    "build_orientation_network",
+    "build_phase_network",
+    "dump_keras",
+    "get_default_bundle",
+    "load_keras",
+    "measure_rate",
+    "number_phases",
+    "set_default_bundle",
+    "shipped_bundles",
+]

@@ -1,0 +1,239 @@
+"""The command ``pyxem-nas index``: from scans to maps."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pyxem_nas.cli import options as cli_options
+from pyxem_nas.cli.console import format_percent, print_json, say, send_logs_to_stderr, show_status
+from pyxem_nas.cli.output import write_maps
+from pyxem_nas.maps import check_can_write, read_scan
+
+if TYPE_CHECKING:
+    from orix.crystal_map import CrystalMap
+    from pyxem.signals import ElectronDiffraction2D
+
+    from pyxem_nas.bundles import ModelBundle
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog="Examples: `pyxem-nas index scan.blo --bundle steel --scale 0.0123 --output map.ctf`"
+    "\n\n`pyxem-nas index a.mib b.mib --bundle mine.nas --scale 0.0123 --output maps/{stem}.ctf`"
+    "\n\n`pyxem-nas index scan.blo --bundle steel --scale 0.0123 --report`"
+)
+def index(
+    files: Annotated[list[Path], typer.Argument(help="Scans, of any format that HyperSpy reads.")],
+    bundle: cli_options.Bundle,
+    output: Annotated[
+        list[str] | None,
+        cli_options.option(
+            "Map to write, .ctf, .ang or .h5; can be given several times. {stem} stands for the "
+            "scan's name. A PNG is put beside the first. [default: {stem}_map.h5]"
+        ),
+    ] = None,
+    scale: cli_options.Scale = None,
+    units: cli_options.Units = None,
+    center: cli_options.Center = None,
+    mask: cli_options.Mask = None,
+    flip: cli_options.Flip = None,
+    scan_rotation: cli_options.ScanRotation = 0.0,
+    beam_energy: cli_options.BeamEnergy = None,
+    precession: cli_options.Precession = None,
+    method: cli_options.Method = None,
+    phase: Annotated[
+        list[str] | None,
+        cli_options.option(
+            "Phase to look for, can be given several times. [default: all of the bundle]"
+        ),
+    ] = None,
+    n_best: Annotated[int, cli_options.option("Orientations kept per position.", min=1)] = 1,
+    refine: cli_options.Refine = True,
+    min_confidence: cli_options.MinConfidence = None,
+    precision: cli_options.Precision = cli_options.PrecisionName.auto,
+    report: Annotated[
+        bool,
+        cli_options.option(
+            "Write a report, one HTML file, beside the first map: maps, statistics, grain sizes, "
+            "texture, patterns with their answers, and warnings.",
+            "--report",
+        ),
+    ] = False,
+    lazy: Annotated[
+        bool, cli_options.option("Read the patterns piece by piece, or at once.", "--lazy/--eager")
+    ] = True,
+    resume: Annotated[
+        bool,
+        cli_options.option("Go on where an interrupted run of the same command was.", "--resume"),
+    ] = False,
+    overwrite: cli_options.Overwrite = False,
+    as_json: cli_options.AsJson = False,
+) -> None:
+    """Index scans and write their phase and orientation maps.
+
+    Where a file holds no calibration of the patterns, give it with `--scale`. A file that cannot
+    be indexed does not stop the others. Until a map is written, finished parts are kept in a folder
+    beside it; after an interruption, `--resume` goes on from there.
+    """
+    plan = _plan_outputs(files, output or ["{stem}_map.h5"], overwrite, report)
+    with show_status("Loading pyxem and the bundle"):
+        from pyxem_nas.bundles import ModelBundle
+        from pyxem_nas.indexing import choose_precision, remove_store
+
+        model = ModelBundle.load(bundle)
+    send_logs_to_stderr()
+    stated_center = cli_options.parse_center(center)
+    options = {
+        "method": cli_options.parse_method(method or ["hybrid"]),
+        "phases": phase,
+        **cli_options.collect_settings(
+            model,
+            mask=mask,
+            flip=flip,
+            scan_rotation=scan_rotation,
+            beam_energy=beam_energy,
+            precession=precession,
+        ),
+        "n_best": n_best,
+        "refine": refine,
+        "min_confidence": min_confidence,
+        "precision": precision.value,
+        # a log has no use for a bar
+        "show_progressbar": None if sys.stdout.isatty() and not as_json else False,
+    }
+    results = []
+    for file, paths in zip(files, plan, strict=True):
+        try:
+            scan = read_scan(file, lazy=lazy)
+            cli_options.calibrate(scan, scale, units)
+            where = stated_center or cli_options.known_center(scan)
+            store = paths[0].with_name(f"{paths[0].name}.blocks")
+            if not resume:
+                remove_store(store)
+            settings = options | {"center": where}
+            with _collected_warnings() as messages:
+                result = index_scan(scan, model, settings | {"store": store})
+            for message in messages:
+                say(f"Warning: {file}: {message}", style="yellow")
+            xmap = result.pop("map")
+            result["files"] = write_maps(paths, xmap, overwrite=overwrite)
+            remove_store(store)
+            if report:
+                settings["precision"] = choose_precision(precision.value)  # what auto was
+                settings["patterns per second"] = round(result["patterns_per_second"])
+                page = _report(paths[0], file.name, xmap, scan, model, settings, messages)
+                result["files"].append(page)
+            say(describe_result(file, result))
+        except KeyboardInterrupt:
+            say("Stopped; the same command with --resume goes on where it was", style="red")
+            raise
+        except Exception as error:  # a bad file must not stop the others
+            if len(files) == 1:
+                raise
+            say(f"Error: {file}: {error}", style="red")
+            result = {"error": f"{type(error).__name__}: {error}"}
+        results.append({"scan": file} | result)
+    if as_json:
+        print_json(results)
+    if any("error" in result for result in results):
+        raise typer.Exit(1)
+
+
+def _plan_outputs(
+    files: Sequence[Path], templates: Sequence[str], overwrite: bool, report: bool = False
+) -> list[list[Path]]:
+    """Return the maps to write for each scan; refuse before any work names that collide."""
+    cli_options.check_map_names(templates)
+    plan = [[Path(text.replace("{stem}", file.stem)) for text in templates] for file in files]
+    paths = [path for row in plan for path in (*row, *_beside(row[0], report))]
+    twice = sorted({str(path) for path in paths if paths.count(path) > 1})
+    if twice:
+        raise ValueError(
+            f"several results would be written to {twice!r}; put {{stem}}, the scan's name, into "
+            "--output and give scans of different names"
+        )
+    check_can_write(paths, overwrite=overwrite)
+    return plan
+
+
+def _beside(path: Path, report: bool) -> list[Path]:
+    """Return the files that are written beside the first map."""
+    return [path.with_suffix(suffix) for suffix in (".png", ".html")[: 1 + report]]
+
+
+@contextmanager
+def _collected_warnings() -> Iterator[list[str]]:
+    """Collect what is warned of, each text once, instead of having it printed by Python."""
+    messages: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield messages
+    # those of other categories speak to programmers
+    texts = (str(w.message) for w in caught if w.category is UserWarning)
+    messages.extend(dict.fromkeys(texts))
+
+
+def _report(
+    path: Path,
+    title: str,
+    xmap: CrystalMap,
+    scan: ElectronDiffraction2D,
+    bundle: ModelBundle,
+    settings: Mapping[str, Any],
+    messages: Sequence[str],
+) -> Path:
+    """Write the report of one scan beside its first map, and return its path."""
+    from pyxem_nas.figures import write_report
+
+    with show_status("Writing the report"):
+        return write_report(
+            path.with_suffix(".html"),
+            xmap,
+            scan,
+            bundle,
+            settings={k: v for k, v in settings.items() if k != "show_progressbar"},
+            title=title,
+            messages=messages,
+            overwrite=True,  # looked at before the work
+        )
+
+
+def index_scan(
+    scan: ElectronDiffraction2D, bundle: ModelBundle, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the map of a scan, and the time it took."""
+    started = time.perf_counter()
+    xmap = scan.index_phase_orientation(bundle, **options)
+    seconds = time.perf_counter() - started
+    return {
+        "map": xmap,
+        "positions": xmap.size,
+        "phases": _count_phases(xmap),
+        "seconds": seconds,
+        "patterns_per_second": xmap.size / seconds,
+    }
+
+
+def _count_phases(xmap: CrystalMap) -> dict[str, int]:
+    """Return the number of positions of each phase, those not indexed last."""
+    counts = {phase.name: int((xmap.phase_id == i).sum()) for i, phase in xmap.phases if i >= 0}
+    return counts | {"not_indexed": int((~xmap.is_indexed).sum())}
+
+
+def describe_result(file: Path, result: Mapping[str, Any]) -> str:
+    """Return what came out of a scan as two lines."""
+    n = result["positions"]
+    shares = ", ".join(f"{name} {format_percent(k / n)}" for name, k in result["phases"].items())
+    return (
+        f"{file}: {n} positions in {result['seconds']:.1f} s: {shares}\n"
+        f"  -> {', '.join(str(path) for path in result['files'])}"
+    )

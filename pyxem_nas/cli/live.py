@@ -1,0 +1,173 @@
+"""The command ``pyxem-nas live``: maps of scans as the microscope writes them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pyxem_nas.cli import options as cli_options
+from pyxem_nas.cli.console import say, send_logs_to_stderr, show_status
+from pyxem_nas.cli.index import describe_result, index_scan
+from pyxem_nas.cli.output import write_maps
+from pyxem_nas.live import SCAN_PATTERNS, watch_folder
+from pyxem_nas.maps import read_scan
+from pyxem_nas.plain_values import to_plain
+
+if TYPE_CHECKING:
+    from pyxem_nas.bundles import ModelBundle
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog="Examples: `pyxem-nas live scans --bundle steel --scale 0.0123`\n\n"
+    "`pyxem-nas live scans --bundle steel --scale 0.0123 --method network --no-refine` is the "
+    "fast mode, which keeps up with a fast camera."
+)
+def live(
+    folder: Annotated[Path, typer.Argument(help="Folder into which scans are written.")],
+    bundle: cli_options.Bundle,
+    pattern: Annotated[
+        list[str] | None,
+        cli_options.option(
+            "Names of scans, can be given several times. [default: those of common scan formats]"
+        ),
+    ] = None,
+    output: Annotated[
+        list[str] | None,
+        cli_options.option(
+            "Map to write beside the scan, .ctf, .ang or .h5; can be given several times. {stem} "
+            "stands for the scan's name. A PNG is put beside the first. [default: {stem}_map.h5]"
+        ),
+    ] = None,
+    settle: Annotated[
+        float,
+        cli_options.option(
+            "Seconds without a change after which a file is complete; 0 for programs that move "
+            "complete files into the folder.",
+            min=0,
+        ),
+    ] = 5.0,
+    idle_timeout: Annotated[
+        float | None,
+        cli_options.option(
+            "Stop after so many seconds without a new scan. [default: never]", min=0
+        ),
+    ] = None,
+    scale: cli_options.Scale = None,
+    units: cli_options.Units = None,
+    center: cli_options.Center = None,
+    mask: cli_options.Mask = None,
+    flip: cli_options.Flip = None,
+    scan_rotation: cli_options.ScanRotation = 0.0,
+    beam_energy: cli_options.BeamEnergy = None,
+    precession: cli_options.Precession = None,
+    method: cli_options.Method = None,
+    refine: cli_options.Refine = True,
+    min_confidence: cli_options.MinConfidence = None,
+    precision: cli_options.Precision = cli_options.PrecisionName.auto,
+    overwrite: cli_options.Overwrite = False,
+    as_json: cli_options.AsJson = False,
+) -> None:
+    """Index scans as a microscope writes them into a folder.
+
+    Each file is indexed as soon as it is complete; its maps are written beside it. Scans that
+    have their maps are passed over, unless `--overwrite`. A file that cannot be indexed does not
+    stop the others, and is tried again when it changes. Ctrl-C ends the watch. With `--json`
+    there is one line of JSON per scan.
+    """
+    templates = output or ["{stem}_map.h5"]
+    _check_templates(templates)
+    with show_status("Loading pyxem and the bundle"):
+        from pyxem_nas.bundles import ModelBundle
+
+        model = ModelBundle.load(bundle)
+    send_logs_to_stderr()
+    options = {
+        "method": cli_options.parse_method(method or ["hybrid"]),
+        **cli_options.collect_settings(
+            model,
+            mask=mask,
+            flip=flip,
+            scan_rotation=scan_rotation,
+            beam_energy=beam_energy,
+            precession=precession,
+        ),
+        "refine": refine,
+        "min_confidence": min_confidence,
+        "precision": precision.value,
+        "show_progressbar": False,
+    }
+    calibration = {"scale": scale, "units": units, "center": cli_options.parse_center(center)}
+    scans = watch_folder(
+        folder,
+        patterns=pattern or SCAN_PATTERNS,
+        settle=settle,
+        idle_timeout=idle_timeout,
+        skip=lambda path: _is_done(path, templates, overwrite),
+    )
+    say(f"Watching {folder}; Ctrl-C ends it")
+    counts = {"indexed": 0, "failed": 0}
+    try:
+        for path in scans:
+            result = _index_file(path, model, calibration, options, templates)
+            counts["failed" if "error" in result else "indexed"] += 1
+            if as_json:
+                print(json.dumps(to_plain({"scan": path} | result), allow_nan=False), flush=True)
+    except KeyboardInterrupt:
+        pass
+    say(f"{counts['indexed']} scans indexed, {counts['failed']} failed")
+    if counts["failed"]:
+        raise typer.Exit(1)
+
+
+def _check_templates(templates: Sequence[str]) -> None:
+    """Raise unless each scan gets maps of its own."""
+    cli_options.check_map_names(templates)
+    if any("{stem}" not in text for text in templates):
+        raise ValueError(f"put {{stem}}, the scan's name, into --output, got {list(templates)!r}")
+
+
+def _name_maps(path: Path, templates: Sequence[str]) -> list[Path]:
+    """Return the maps of a scan; relative names are beside it."""
+    return [path.parent / text.replace("{stem}", path.stem) for text in templates]
+
+
+def _is_done(path: Path, templates: Sequence[str], overwrite: bool) -> bool:
+    """Return whether a scan has its maps, newer than it is, or is itself such a map."""
+    if not overwrite and all(
+        map_file.exists() and map_file.stat().st_mtime >= path.stat().st_mtime
+        for map_file in _name_maps(path, templates)
+    ):
+        return True
+    endings = tuple(text.split("{stem}")[-1] for text in templates)
+    return path.name.endswith(endings)
+
+
+def _index_file(
+    path: Path,
+    bundle: ModelBundle,
+    calibration: Mapping[str, Any],
+    options: Mapping[str, Any],
+    templates: Sequence[str],
+) -> dict[str, Any]:
+    """Index one scan and write its maps; return what came out, or the error."""
+    try:
+        scan = read_scan(path, lazy=True)
+        cli_options.calibrate(scan, calibration["scale"], calibration["units"])
+        center = calibration["center"] or cli_options.known_center(scan)
+        result = index_scan(scan, bundle, {**options, "center": center})
+        # an older map of a file that has changed since is replaced
+        maps = _name_maps(path, templates)
+        result["files"] = write_maps(maps, result.pop("map"), overwrite=True)
+        result["seconds_after_writing"] = time.time() - path.stat().st_mtime
+        say(describe_result(path, result))
+    except Exception as error:  # a bad file must not stop the others
+        say(f"Error: {path}: {error}", style="red")
+        return {"error": f"{type(error).__name__}: {error}"}
+    return result

@@ -1,0 +1,90 @@
+"""Indexing: one block of patterns -> one block of result rows.
+
+The plan, the candidates of networks and templates, their refinement and judgement, phases, second
+crystals, neighbours, networks at run time. Pure functions of arrays; user input was checked by
+`signals`, above.
+"""
+
+from pyxem_nas.indexing.block import (
+    KERNEL_LOCK,
+    Predictor,
+    describe_lazily,
+    get_predictor,
+    index_block,
+    predict_lazily,
+)
+from pyxem_nas.indexing.candidates import (
+    compare_with_best,
+    judge_candidates,
+    log_rest,
+    rank_candidates,
+    select_candidates,
+    with_twins,
+)
+from pyxem_nas.indexing.phase_scores import fit_phase_judge, judge_phases, score_phase
+from pyxem_nas.indexing.plan import (
+    Branch,
+    IndexingPlan,
+    get_specs,
+    resolve_branches,
+)
+from pyxem_nas.indexing.posterior import (
+    NEAR,
+    Posterior,
+    compute_posterior,
+    fold_directions,
+    inplane_bins,
+    project_candidates,
+)
+from pyxem_nas.indexing.refinement import (
+    RatedCandidates,
+    RefinementSettings,
+    get_refinement_spec,
+    mark_unseen,
+    refine_candidates,
+)
+from pyxem_nas.indexing.regularization import choose_by_neighbours
+from pyxem_nas.indexing.result_rows import split_candidates, split_rows
+from pyxem_nas.indexing.result_store import describe_run, keep_blocks, remove_store
+from pyxem_nas.indexing.runtime import Precision, choose_precision
+
+__all__ = [
+    "Branch",
+    "IndexingPlan",
+    "KERNEL_LOCK",
+    "NEAR",
+    "Posterior",
+    "Precision",
+    "Predictor",
+    "RatedCandidates",
+    "RefinementSettings",
+    "choose_by_neighbours",
+    "choose_precision",
+    "compare_with_best",
+    "compute_posterior",
+    "describe_lazily",
+    "describe_run",
+    "fit_phase_judge",
+    "fold_directions",
+    "get_predictor",
+    "get_refinement_spec",
+    "get_specs",
+    "index_block",
+    "inplane_bins",
+    "judge_candidates",
+    "judge_phases",
+    "keep_blocks",
+    "log_rest",
+    "mark_unseen",
+    "predict_lazily",
+    "project_candidates",
+    "rank_candidates",
+    "refine_candidates",
+    "remove_store",
+    "resolve_branches",
+    "score_phase",
+    "select_candidates",
+    "split_candidates",
+    "split_rows",
+    "with_twins",
+]

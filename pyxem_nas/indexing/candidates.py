@@ -1,0 +1,475 @@
+"""Candidates: a posterior over orientation cells -> a few distinct orientations, judged.
+
+Owns what happens between the network's output and the answer: distinct maxima of the posterior,
+their 180-degree twins, the probability of each by posterior and physics, and reliability.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from pyxem_nas.bundles import Judge
+from pyxem_nas.diffraction import OrientationCells, multiply_quaternions
+from pyxem_nas.indexing.refinement import RatedCandidates
+
+_FASTMATH = {"contract", "reassoc", "nsz"}
+_FASTMATH_FINITE = _FASTMATH | {"nnan", "ninf"}  # lets maxima run on vector registers
+_BLOCK = 64  # logits of which first the maximum is looked at
+_NEGLIGIBLE = np.float32(-22)  # log of a cell's share that a sum over 100,000 need not hold
+_LEAST_REST = 1e-3  # of the posterior outside of candidates: no network is surer with reason
+_N_TOP = 32  # cells looked at: they hold the posterior's mass of all but hopeless patterns
+_MERGE_COSINE = np.cos(np.deg2rad(6.0) / 2)  # half angles: cells nearer than 6 degrees are one
+TWIN = np.array([0.0, 0.0, 0.0, 1.0])  # half a turn about the beam
+
+
+def sum_exponentials(logits: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the sum of the exponentials of each row (n, m), float32, finite.
+
+    To 1e-4: the exponential is a power of a polynomial, which runs on vector registers.
+    """
+    return _log_norms(logits)
+
+
+def select_candidates(
+    logits: np.ndarray,
+    log_norm: np.ndarray | None,
+    cells: OrientationCells,
+    *,
+    scale: float = 1.0,
+    n_candidates: int = 6,
+    n_twins: int = 2,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct maxima of the posterior and the twins of the first of them.
+
+    Parameters
+    ----------
+    logits
+        Network output of shape (n, n_inplane * n_directions), float32, or int8 steps of `scale`.
+    log_norm
+        Logarithm of the sum of their exponentials, shape (n,). None: `sum_exponentials`, by the
+        way.
+    cells
+        What the logits stand for.
+    scale
+        Value of one step of the logits.
+    n_candidates
+        Number of maxima more than 6 degrees apart.
+    n_twins
+        Of how many of them the 180-degree twin is added, if it is not among them.
+
+    Returns
+    -------
+    quaternions
+        Shape (n, n_candidates + n_twins, 4), by falling posterior, then the twins; the mean of the
+        cells that a maximum spans, weighed by their posterior. All-zero where there are fewer.
+    log_posterior
+        Logarithm of the posterior mass of each, shape (n, n_candidates + n_twins), -30 at least.
+    """
+    return _select(
+        logits,
+        np.empty(0, np.float32) if log_norm is None else np.asarray(log_norm, np.float32),
+        np.float32(scale),
+        cells.references,
+        cells.symmetry,
+        cells.n_inplane,
+        n_candidates,
+        n_twins,
+    )
+
+
+def log_posterior_at(
+    logits: np.ndarray, log_norm: np.ndarray, cells: OrientationCells, quaternions: np.ndarray
+) -> np.ndarray:
+    """Return the log-posterior of given orientations: their cell and the two beside it in plane.
+
+    `quaternions` has shape (n, k, 4); the result (n, k).
+    """
+    n, k = quaternions.shape[:2]
+    norm = np.linalg.norm(quaternions, axis=-1, keepdims=True)
+    safe = np.where(norm > 0, quaternions, [1.0, 0, 0, 0]).reshape(-1, 4)
+    direction, inplane = cells.encode(safe)
+    shaped = logits.reshape(n, cells.n_inplane, cells.n_directions)
+    rows = np.repeat(np.arange(n), k)
+    bins = np.round(inplane).astype(int)
+    values = [
+        shaped[rows, (bins + turn) % cells.n_inplane, direction] - log_norm[rows]
+        for turn in (-1, 0, 1)
+    ]
+    total = np.logaddexp.reduce(values, axis=0).reshape(n, k)
+    return np.where(norm[..., 0] > 0, np.maximum(total, -30.0), -30.0)
+
+
+def judge_candidates(
+    rated: RatedCandidates,
+    log_posterior: np.ndarray,
+    judge: Judge,
+    *,
+    n_network: int | None = None,
+) -> np.ndarray:
+    """Return the probability of each candidate.
+
+    Parameters
+    ----------
+    rated
+        Candidates with their correlations; all-zero quaternions are none.
+    log_posterior
+        Shape (n, k).
+    judge
+        The weights. Where it is not calibrated the probabilities order the candidates and mean no
+        more.
+    n_network
+        The first of the candidates are the network's: those from elsewhere may repeat them, and
+        their posterior would count twice. None: all are.
+
+    Returns
+    -------
+    probability
+        Shape (n, k).
+    """
+    valid = np.any(rated.quaternions != 0, axis=-1)
+    correlation = rated.correlation
+    if judge.relative:
+        correlation = compare_with_best(correlation, valid)
+    utility = judge.log_posterior * log_posterior + judge.correlation * correlation
+    if judge.tolerant:
+        utility += judge.tolerant * compare_with_best(rated.tolerant, valid)
+    utility = np.where(valid, utility, -np.inf)
+    none = np.full((len(valid), 1), -np.inf if judge.none is None else judge.none)
+    if judge.none_log_posterior:
+        rest = log_rest(log_posterior[:, :n_network], valid[:, :n_network])
+        none += judge.none_log_posterior * rest[:, None]
+    highest = np.maximum(utility.max(axis=1, keepdims=True), none)
+    highest = np.where(np.isfinite(highest), highest, 0.0)
+    weight = np.exp(utility - highest)
+    total = weight.sum(axis=1, keepdims=True) + np.exp(none - highest)
+    return weight / np.maximum(total, 1e-300)
+
+
+def log_rest(log_posterior: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the posterior outside of candidates (n, k), shape (n,)."""
+    mass = np.where(valid, np.exp(log_posterior), 0.0).sum(axis=1)
+    return np.log(np.maximum(1 - mass, _LEAST_REST))
+
+
+def compare_with_best(correlation: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Return correlations (n, k) over the highest of the valid ones of each row; 0 if that is 0."""
+    best = np.where(valid, correlation, 0.0).max(axis=1, keepdims=True)
+    return np.divide(correlation, best, out=np.zeros(correlation.shape), where=best > 0)
+
+
+def rank_candidates(
+    quaternions: np.ndarray,
+    probability: np.ndarray,
+    correlation: np.ndarray,
+    symmetry: np.ndarray,
+    *,
+    n_best: int = 1,
+) -> dict[str, np.ndarray]:
+    """Order candidates, join those that became one, and rate the first.
+
+    Parameters
+    ----------
+    quaternions, probability, correlation
+        Candidates of shapes (n, k, 4), (n, k), (n, k).
+    symmetry
+        Operations of the proper point group, shape (n_operations, 4).
+    n_best
+        Number of answers.
+
+    Returns
+    -------
+    answers
+        "quaternions" (n, n_best, 4) (the last distinct one repeated where there are fewer),
+        "probability" (n, n_best): the mass within 5 degrees of each, 0 where there are fewer;
+        "correlations" (n, n_best); "correlation" (n,), that of the first; "reliability" and
+        "twin_reliability" (n,): 100 (1 - Q2 / Q1), Q the correlation, Q2 the best solution more
+        than 10 degrees from the first and from its twin, or the twin's.
+
+    References
+    ----------
+    Rauch, E. F. and Dupuy, L. (2005) Arch. Metall. Mater. 50, 87: reliability of ASTAR maps.
+    """
+    best, mass, correlations, reliability, twin = _rank(
+        np.ascontiguousarray(quaternions, np.float64),
+        np.ascontiguousarray(probability, np.float64),
+        np.ascontiguousarray(correlation, np.float64),
+        symmetry,
+        n_best,
+    )
+    return {
+        "quaternions": best,
+        "probability": mass,
+        "correlations": correlations,
+        "correlation": correlations[:, 0].copy(),
+        "reliability": reliability,
+        "twin_reliability": twin,
+    }
+
+
+def with_twins(quaternions: np.ndarray) -> np.ndarray:
+    """Return candidates (n, k, 4) followed by their 180-degree twins, (n, 2 k, 4)."""
+    return np.concatenate([quaternions, multiply_quaternions(quaternions, TWIN)], axis=1)
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH)
+def _nearest(a, b, symmetry, image):
+    """Return |cos| of half the disorientation; `image` becomes b's equivalent nearest to a."""
+    best = -1.0
+    for k in range(len(symmetry)):
+        s = symmetry[k]
+        w = s[0] * b[0] - s[1] * b[1] - s[2] * b[2] - s[3] * b[3]
+        x = s[0] * b[1] + s[1] * b[0] + s[2] * b[3] - s[3] * b[2]
+        y = s[0] * b[2] - s[1] * b[3] + s[2] * b[0] + s[3] * b[1]
+        z = s[0] * b[3] + s[1] * b[2] - s[2] * b[1] + s[3] * b[0]
+        dot = a[0] * w + a[1] * x + a[2] * y + a[3] * z
+        if abs(dot) > best:
+            best = abs(dot)
+            sign = 1.0 if dot > 0 else -1.0
+            image[0], image[1], image[2], image[3] = sign * w, sign * x, sign * y, sign * z
+    return best
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH)
+def _list_variants(a, symmetry, variants):
+    """Fill `variants` (4, n_operations) with what an orientation's variants are compared with.
+
+    The scalar product of column k and b is that of a and the variant of b by operation k.
+    """
+    for k in range(len(symmetry)):
+        s = symmetry[k]  # its conjugate times a
+        variants[0, k] = s[0] * a[0] + s[1] * a[1] + s[2] * a[2] + s[3] * a[3]
+        variants[1, k] = s[0] * a[1] - s[1] * a[0] - s[2] * a[3] + s[3] * a[2]
+        variants[2, k] = s[0] * a[2] + s[1] * a[3] - s[2] * a[0] - s[3] * a[1]
+        variants[3, k] = s[0] * a[3] - s[1] * a[2] + s[2] * a[1] - s[3] * a[0]
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE)
+def _largest_product(variants, b):
+    """Return |cos| of half the disorientation, as `_nearest` does, on vector registers."""
+    largest = 0.0
+    for k in range(variants.shape[1]):
+        product = abs(
+            variants[0, k] * b[0]
+            + variants[1, k] * b[1]
+            + variants[2, k] * b[2]
+            + variants[3, k] * b[3]
+        )
+        largest = product if product > largest else largest
+    return largest
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE)
+def _block_maxima(row, maxima):
+    """Fill `maxima` with the largest value of each `_BLOCK` of a row; return the largest of all."""
+    largest = np.float32(-3e38)
+    for b in range(maxima.size):
+        block = row[b * _BLOCK : (b + 1) * _BLOCK]
+        highest = block[0]  # of the row's type: integers of eight bits compare 64 at a time
+        for i in range(1, block.size):
+            highest = block[i] if block[i] > highest else highest
+        maxima[b] = highest
+        largest = maxima[b] if maxima[b] > largest else largest
+    return largest
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE)
+def _sum_exp(row, largest, maxima, scale):
+    """Return the sum of ``exp(scale (row - largest))``, `maxima` from `_block_maxima`."""
+    total = 0.0
+    for b in range(maxima.size):
+        if (maxima[b] - largest) * scale < _NEGLIGIBLE:
+            continue
+        part = row[b * _BLOCK : (b + 1) * _BLOCK]
+        sum_of_part = np.float32(0)
+        for i in range(part.size):
+            x = (np.float32(part[i]) - largest) * scale
+            x = x if x > np.float32(-80) else np.float32(-80)
+            # exp(x) = exp(x / 128)**128
+            r = x * np.float32(1 / 128)
+            e = np.float32(1 / 6) + r * np.float32(1 / 24)
+            e = np.float32(1) + r * (np.float32(1) + r * (np.float32(0.5) + r * e))
+            e = e * e
+            e = e * e
+            e = e * e
+            e = e * e
+            e = e * e
+            e = e * e
+            e = e * e
+            sum_of_part += e
+        total += sum_of_part
+    return total
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH)
+def _keep_top(values, start, top, value):
+    """Put those of `values` that belong there into the falling `value`, their index into `top`."""
+    last = len(value) - 1
+    for i in range(values.size):
+        v = np.float32(values[i])
+        if v > value[last]:
+            j = last
+            while j > 0 and value[j - 1] < v:
+                value[j] = value[j - 1]
+                top[j] = top[j - 1]
+                j -= 1
+            value[j] = v
+            top[j] = start + i
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH)
+def _top_cells(logits, maxima, top, value):
+    """Fill `top` with the indices of the largest logits, falling; `maxima` from `_block_maxima`."""
+    value[:] = np.float32(-3e38)
+    _keep_top(maxima, 0, top, value)
+    # as many blocks reach this, so as many cells do: blocks below it hold none of the largest
+    least = value[len(value) - 1]
+    value[:] = np.float32(-3e38)
+    for b in range(maxima.size):
+        if maxima[b] >= least:
+            _keep_top(logits[b * _BLOCK : (b + 1) * _BLOCK], b * _BLOCK, top, value)
+
+
+@numba.njit(cache=True, parallel=True)
+def _log_norms(logits):
+    n, m = logits.shape
+    norms = np.empty(n, np.float32)
+    for i in numba.prange(n):
+        maxima = np.empty((m + _BLOCK - 1) // _BLOCK, np.float32)
+        largest = _block_maxima(logits[i], maxima)
+        norms[i] = largest + np.log(_sum_exp(logits[i], largest, maxima, np.float32(1)))
+    return norms
+
+
+@numba.njit(cache=True)
+def _cell_quaternion(reference, inplane, n_inplane, out):
+    half = -np.pi * inplane / n_inplane
+    c, s = np.cos(half), np.sin(half)
+    a, b, d, e = reference[0], reference[1], reference[2], reference[3]
+    out[0], out[1], out[2], out[3] = a * c - e * s, b * c + d * s, d * c - b * s, e * c + a * s
+
+
+@numba.njit(cache=True, parallel=True)
+def _select(logits, log_norm, scale, references, symmetry, n_inplane, n_candidates, n_twins):
+    n = len(logits)
+    n_directions = len(references)
+    n_out = n_candidates + n_twins
+    quaternions = np.zeros((n, n_out, 4))
+    log_posterior = np.full((n, n_out), -30.0)
+    for i in numba.prange(n):
+        top = np.zeros(_N_TOP, np.int64)
+        value = np.empty(_N_TOP, np.float32)
+        q = np.empty(4)
+        image = np.empty(4)
+        centre = np.zeros((n_candidates, 4))
+        variants = np.empty((n_candidates, 4, len(symmetry)))
+        mass = np.zeros(n_candidates)
+        cell = np.zeros(n_candidates, np.int64)
+        row = logits[i]
+        maxima = np.empty((row.size + _BLOCK - 1) // _BLOCK, np.float32)
+        largest = _block_maxima(row, maxima)
+        if len(log_norm):
+            norm = log_norm[i]
+        else:
+            norm = scale * largest + np.log(_sum_exp(row, largest, maxima, scale))
+        _top_cells(row, maxima, top, value)
+        n_kept = 0
+        for t in range(_N_TOP):
+            p = np.exp(scale * value[t] - norm)
+            if p < 1e-12:
+                break
+            _cell_quaternion(
+                references[top[t] % n_directions], top[t] // n_directions, n_inplane, q
+            )
+            merged = False
+            for j in range(n_kept):
+                if _largest_product(variants[j], q) > _MERGE_COSINE:
+                    _nearest(centre[j], q, symmetry, image)
+                    quaternions[i, j] += p * image
+                    mass[j] += p
+                    merged = True
+                    break
+            if not merged and n_kept < n_candidates:
+                centre[n_kept] = q
+                _list_variants(q, symmetry, variants[n_kept])
+                quaternions[i, n_kept] = p * q
+                mass[n_kept] = p
+                cell[n_kept] = top[t]
+                n_kept += 1
+        for j in range(n_kept):
+            quaternions[i, j] /= np.sqrt((quaternions[i, j] ** 2).sum())
+            log_posterior[i, j] = np.log(mass[j])
+        for j in range(min(n_twins, n_kept)):
+            a = quaternions[i, j]
+            q[0], q[1], q[2], q[3] = -a[3], a[2], -a[1], a[0]
+            known = False
+            _list_variants(q, symmetry, variants[0])  # no longer needed for the first
+            for m in range(n_kept):
+                if _largest_product(variants[0], quaternions[i, m]) > _MERGE_COSINE:
+                    known = True
+            if known:
+                continue
+            quaternions[i, n_candidates + j] = q
+            direction, inplane = cell[j] % n_directions, cell[j] // n_directions
+            total = 0.0
+            for turn in range(-1, 2):
+                other = (inplane + n_inplane // 2 + turn) % n_inplane
+                total += np.exp(scale * row[other * n_directions + direction] - norm)
+            log_posterior[i, n_candidates + j] = max(np.log(max(total, 1e-300)), -30.0)
+    return quaternions, log_posterior
+
+
+@numba.njit(cache=True)
+def _rank(quaternions, probability, correlation, symmetry, n_best):
+    n, k = probability.shape
+    best = np.zeros((n, n_best, 4))
+    best[:, :, 0] = 1.0
+    mass = np.zeros((n, n_best))
+    found = np.zeros((n, n_best))
+    reliability = np.full(n, np.nan)
+    twin_reliability = np.full(n, np.nan)
+    cos_5, cos_10 = np.cos(np.deg2rad(2.5)), np.cos(np.deg2rad(5.0))
+    image = np.empty(4)
+    twin = np.empty(4)
+    for i in range(n):
+        order = np.argsort(-probability[i])
+        used = np.zeros(k, np.bool_)
+        for j in range(k):
+            used[j] = (quaternions[i, j] == 0).all()
+        n_found = 0
+        for j in order:
+            if used[j] or n_found == n_best:
+                continue
+            best[i, n_found] = quaternions[i, j]
+            for m in range(k):
+                if (
+                    not used[m]
+                    and _nearest(quaternions[i, j], quaternions[i, m], symmetry, image) > cos_5
+                ):
+                    used[m] = True
+                    mass[i, n_found] += probability[i, m]
+            found[i, n_found] = correlation[i, j]
+            n_found += 1
+        if n_found == 0:
+            continue
+        for b in range(n_found, n_best):
+            best[i, b] = best[i, n_found - 1]
+        q1 = found[i, 0]
+        a = best[i, 0]
+        twin[0], twin[1], twin[2], twin[3] = -a[3], a[2], -a[1], a[0]
+        second, second_twin = -1.0, -1.0
+        for m in range(k):
+            if (quaternions[i, m] == 0).all():
+                continue
+            from_first = _nearest(a, quaternions[i, m], symmetry, image)
+            from_twin = _nearest(twin, quaternions[i, m], symmetry, image)
+            if from_first < cos_10 and from_twin < cos_10:
+                second = max(second, correlation[i, m])
+            elif from_twin >= cos_10 and from_first < cos_10:
+                second_twin = max(second_twin, correlation[i, m])
+        if q1 > 0:
+            if second >= 0:
+                reliability[i] = 100 * (1 - second / q1)
+            if second_twin >= 0:
+                twin_reliability[i] = 100 * (1 - second_twin / q1)
+    return best, mass, found, reliability, twin_reliability

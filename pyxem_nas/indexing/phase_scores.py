@@ -1,0 +1,306 @@
+"""Physical scores: how well a phase in its best orientation explains a pattern.
+
+Owns the scores by which phases are compared where no network knows them all, the probabilities
+that follow and the fit of their weights. Works on plain arrays; where the orientations come from is
+`prediction`'s business, on which simulations the weights are fitted `phase_calibration`'s.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from pyxem_nas.bundles import PhaseJudge
+from pyxem_nas.diffraction import Reflections, quaternions_to_matrices
+from pyxem_nas.patterns import DescriptorSpec
+
+_FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
+MAX_SPOTS = 1024
+ROD_WIDTH = 0.01  # 1/angstrom, standard deviation of the rocking curve
+AMPLITUDE_EXPONENT = 0.4  # spots weigh as the structure factor's modulus squared to this power
+_REACH = 0.025  # 1/angstrom from a predicted spot within which a peak is explained
+_WEAK = 0.1  # spots below this share of the strongest explain in proportion to their weight
+_ABSENT = 0.3  # a spot lower than this share of its expected height is missing
+N_SCORES = 3  # correlation, explained, missing
+
+
+def score_phase(
+    polar: np.ndarray,
+    quaternions: np.ndarray,
+    reflections: Reflections,
+    phase_id: int,
+    *,
+    spec: DescriptorSpec,
+    wavelength: float,
+    precession_angle: float,
+) -> np.ndarray:
+    """Score one phase in given orientations against polar patterns.
+
+    Parameters
+    ----------
+    polar
+        Polar patterns as descriptors of `spec`, shape (n, n_radial, n_azimuthal), float32. Bins of
+        -1 are not shown by the detector (`refinement.mark_unseen`) and do not count.
+    quaternions
+        One orientation for each, shape (n, 4), lab2crystal, scalar first.
+    reflections
+        From `simulation.get_reflections`.
+    phase_id
+        The phase in that table.
+    spec
+        Grid of `polar`, as fine as `refinement.REFINEMENT_SPEC`.
+    wavelength
+        Electron wavelength in angstrom.
+    precession_angle
+        Degrees.
+
+    Returns
+    -------
+    scores
+        Shape (n, 3), each in 0 to 1 or nearly so: `correlation`, the cosine between the spots
+        predicted and the pattern's peaks; `explained`, the share of the peaks' intensity within
+        0.025 1/angstrom of a predicted spot, less what spots at the same radii but at random
+        azimuths would explain; `missing`, the share of the predicted intensity where the pattern
+        has no spot. Zero for an empty pattern.
+
+    Notes
+    -----
+    With c the share explained and r that by chance, `explained` is (c - r) / (1 - r), as Cohen's
+    kappa (1960): a phase of many spots explains much by chance, and gains nothing by it. Rings
+    beyond the last that the detector shows are left out.
+    """
+    rows = slice(*reflections.bounds[phase_id : phase_id + 2])
+    intensity = reflections.intensities[rows]
+    return _score_stack(
+        np.ascontiguousarray(polar),
+        quaternions_to_matrices(np.asarray(quaternions, np.float64)),
+        reflections.vectors[rows],
+        (intensity / intensity.max()) ** AMPLITUDE_EXPONENT,
+        1 / wavelength,
+        math.radians(precession_angle),
+        ROD_WIDTH,
+        spec.radial_range[0],
+        spec.radial_step,
+    )
+
+
+def judge_phases(
+    scores: np.ndarray, judge: PhaseJudge, log_network: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the probability of each phase and, last, of none of them.
+
+    Parameters
+    ----------
+    scores
+        Of each phase, shape (n, n_phases, 3), from `score_phase`.
+    judge
+        The weights.
+    log_network
+        Logarithm of the phase network's probabilities, shape (n, n_phases + 1); None without one.
+
+    Returns
+    -------
+    probability
+        Shape (n, n_phases + 1), rows sum to 1.
+    """
+    utility = np.empty((len(scores), scores.shape[1] + 1))
+    utility[:, :-1] = scores @ [judge.correlation, judge.explained, judge.missing]
+    utility[:, -1] = judge.none
+    if log_network is not None:
+        utility += judge.network * np.maximum(log_network, -12.0)
+    utility -= utility.max(axis=1, keepdims=True)
+    probability = np.exp(utility)
+    return probability / probability.sum(axis=1, keepdims=True)
+
+
+def fit_phase_judge(
+    scores: np.ndarray, classes: np.ndarray, log_network: np.ndarray | None = None
+) -> PhaseJudge:
+    """Return the weights of greatest likelihood.
+
+    Parameters
+    ----------
+    scores
+        Of each phase, shape (n, n_phases, 3).
+    classes
+        The truth, shape (n,), n_phases for none of the phases.
+    log_network
+        As for `judge_phases`. With it its weight is fitted too, after the others, which must
+        also do without it; else that of the default judge stays.
+
+    References
+    ----------
+    McFadden, D. (1974), conditional logit. A weak prior (variance 1000) keeps the weights finite.
+    """
+    from scipy.optimize import minimize, minimize_scalar
+
+    index = np.arange(len(classes))
+
+    def judge_of(weights: np.ndarray) -> PhaseJudge:
+        return PhaseJudge(*(float(w) for w in weights))
+
+    def loss(weights: np.ndarray) -> float:
+        probability = judge_phases(scores, judge_of(weights))[index, classes]
+        prior = np.square(weights).sum() / (2e3 * len(classes))
+        return float(-np.log(np.maximum(probability, 1e-300)).mean() + prior)
+
+    default = PhaseJudge()
+    start = [default.correlation, default.explained, default.missing, default.none]
+    weights = minimize(loss, start, method="Nelder-Mead", options={"maxiter": 1500}).x
+    if log_network is None:
+        return judge_of(weights)
+
+    def network_loss(weight: float) -> float:
+        judge = judge_of(np.append(weights, weight))
+        probability = judge_phases(scores, judge, log_network)[index, classes]
+        return float(-np.log(np.maximum(probability, 1e-300)).mean())
+
+    fit = minimize_scalar(network_loss, bounds=(0.0, 3.0), method="bounded")
+    return judge_of(np.append(weights, fit.x))
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def predict_spots(
+    matrix, vectors, amplitude, wavenumber, precession, width, inner, step, last, n_azimuthal, spots
+):
+    """Fill in spots (weight, ring, turn) in bins; return their number. For compiled code only."""
+    per_radian = n_azimuthal / (2 * np.pi)
+    n_spots = 0
+    for j in range(len(vectors)):
+        gx, gy, gz = vectors[j, 0], vectors[j, 1], vectors[j, 2]
+        length2 = gx * gx + gy * gy + gz * gz
+        z = gx * matrix[0, 2] + gy * matrix[1, 2] + gz * matrix[2, 2]
+        reach = 0.002 + 3.5 * (width + np.sqrt(length2) * precession)
+        if abs(0.5 * length2 / wavenumber - z) > reach:
+            continue
+        x = gx * matrix[0, 0] + gy * matrix[1, 0] + gz * matrix[2, 0]
+        y = gx * matrix[0, 1] + gy * matrix[1, 1] + gz * matrix[2, 1]
+        radius2 = x * x + y * y
+        ratio = radius2 / (wavenumber * wavenumber)
+        error = 0.5 * wavenumber * ratio * (1 + 0.25 * ratio) - z
+        # precession sweeps the error by +- radius * angle; its mean square joins the width
+        variance = width * width + 0.5 * radius2 * precession * precession
+        exponent = error * error / variance
+        ring = (np.sqrt(radius2) - inner) / step - 0.5
+        if exponent > 12 or ring < 0 or ring >= last or n_spots == len(spots):
+            continue
+        turn = np.arctan2(y, x) * per_radian
+        if turn < 0:
+            turn += n_azimuthal
+        if turn >= n_azimuthal:
+            turn -= n_azimuthal
+        weight = amplitude[j] * np.exp(-0.5 * exponent) * np.sqrt(width / np.sqrt(variance))
+        spots[n_spots, 0], spots[n_spots, 1], spots[n_spots, 2] = weight, ring, turn
+        n_spots += 1
+    return n_spots
+
+
+@numba.njit(cache=True, error_model="numpy")
+def is_peak(polar, r, a):
+    """Return whether a polar pattern has a local maximum in a bin. For compiled code only."""
+    n_radial, n_azimuthal = polar.shape
+    value = polar[r, a]
+    if value <= 0 or value < polar[r, a - 1]:
+        return False
+    if value <= polar[r, a + 1 if a + 1 < n_azimuthal else 0]:
+        return False
+    for side in (-1, 1):
+        ring = r + side
+        if 0 <= ring < n_radial:
+            for turn in (-1, 0, 1):
+                other = polar[ring, (a + turn) % n_azimuthal]
+                if other > value or (other == value and side == 1):
+                    return False
+    return True
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def _height(polar, ring, turn):
+    """Return a polar pattern's value between bins."""
+    r, a = int(ring), int(turn)
+    fr, fa = ring - r, turn - a
+    following = a + 1 if a + 1 < polar.shape[1] else 0
+    low = polar[r, a] + fa * (polar[r, following] - polar[r, a])
+    high = polar[r + 1, a] + fa * (polar[r + 1, following] - polar[r + 1, a])
+    return max(low + fr * (high - low), 0.0)
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def _cover(covered, spots, n_spots, strongest, inner, step):
+    """Mark the bins near predicted spots, weak ones by less than 1."""
+    n_radial, n_azimuthal = covered.shape
+    for j in range(n_spots):
+        share = min(1.0, spots[j, 0] / (_WEAK * strongest))
+        if share == 0:
+            continue
+        ring, turn = spots[j, 1], spots[j, 2]
+        per_length = n_azimuthal / (2 * np.pi * (inner + step * (ring + 0.5)))
+        reach = int(_REACH / step) + 1
+        middle = int(ring + 0.5)
+        for r in range(max(0, middle - reach), min(n_radial, middle + reach + 1)):
+            across = (r - ring) * step
+            if abs(across) > _REACH:
+                continue
+            half = np.sqrt(_REACH * _REACH - across * across) * per_length
+            for a in range(int(np.ceil(turn - half)), int(np.floor(turn + half)) + 1):
+                bin_ = a % n_azimuthal
+                covered[r, bin_] = max(covered[r, bin_], share)
+
+
+@numba.njit(cache=True, parallel=True, fastmath=_FASTMATH, error_model="numpy")
+def _score_stack(
+    polar, matrices, vectors, amplitude, wavenumber, precession, width, inner, step
+):  # fmt: skip
+    n, n_radial, n_azimuthal = polar.shape
+    scores = np.zeros((n, N_SCORES))
+    for i in numba.prange(n):
+        pattern = polar[i]
+        last = 0  # ring: what lies beyond, the detector does not show
+        for r in range(n_radial):
+            if pattern[r].max() > 0:
+                last = r
+        spots = np.empty((MAX_SPOTS, 3))
+        n_spots = predict_spots(
+            matrices[i], vectors, amplitude, wavenumber, precession, width, inner, step, last,
+            n_azimuthal, spots,
+        )  # fmt: skip
+        if n_spots == 0:
+            continue
+        power, product, strongest = 0.0, 0.0, 0.0
+        heights = np.empty(n_spots)
+        for j in range(n_spots):
+            if pattern[int(spots[j, 1] + 0.5), int(spots[j, 2] + 0.5) % n_azimuthal] < 0:
+                spots[j, 0] = 0.0  # where the detector shows nothing
+            heights[j] = _height(pattern, spots[j, 1], spots[j, 2])
+            power += spots[j, 0] ** 2
+            product += spots[j, 0] * heights[j]
+            strongest = max(strongest, spots[j, 0])
+        if power == 0:
+            continue
+        absent = 0.0
+        for j in range(n_spots):
+            if heights[j] <= _ABSENT * product / power * spots[j, 0]:
+                absent += spots[j, 0] ** 2
+        covered = np.zeros((n_radial, n_azimuthal))
+        _cover(covered, spots, n_spots, strongest, inner, step)
+        total, explained, by_chance = 0.0, 0.0, 0.0
+        for r in range(last + 1):
+            mean_cover, n_seen = 0.0, 0
+            for a in range(n_azimuthal):
+                if pattern[r, a] >= 0:
+                    mean_cover += covered[r, a]
+                    n_seen += 1
+            mean_cover /= max(n_seen, 1)
+            for a in range(n_azimuthal):
+                if is_peak(pattern, r, a):
+                    intensity = pattern[r, a] ** 2
+                    total += intensity
+                    explained += intensity * covered[r, a]
+                    by_chance += intensity * mean_cover
+        if total > 0:
+            scores[i, 0] = product / np.sqrt(power * total)
+            scores[i, 1] = (explained - by_chance) / (total - by_chance + 1e-12)
+            scores[i, 2] = absent / power
+    return scores

@@ -1,0 +1,41 @@
+"""Maps: result rows -> orix' CrystalMap, its files, its comparison with a reference.
+
+Owns what an id means, how positions are ordered, what a file of another program holds, and grains.
+Nothing here draws.
+"""
+
+from pyxem_nas.maps.crystal_map import (
+    NOT_INDEXED,
+    all_positions,
+    best_rotations,
+    make_crystal_map,
+)
+from pyxem_nas.maps.evaluation import Evaluation, evaluate
+from pyxem_nas.maps.export import save_map, write_mtex_script
+from pyxem_nas.maps.files import (
+    check_can_write,
+    read_map,
+    read_mask,
+    read_phases,
+    read_scan,
+)
+from pyxem_nas.maps.grains import balance_grains, segment_grains, split_grains
+
+__all__ = [
+    "Evaluation",
+    "NOT_INDEXED",
+    "all_positions",
+    "balance_grains",
+    "best_rotations",
+    "check_can_write",
+    "evaluate",
+    "make_crystal_map",
+    "read_map",
+    "read_mask",
+    "read_phases",
+    "read_scan",
+    "save_map",
+    "segment_grains",
+    "split_grains",
+    "write_mtex_script",
+]
