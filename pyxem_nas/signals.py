@@ -1,7 +1,7 @@
 """The methods on ElectronDiffraction2D.
 
 Owns every check of what a user passes and the edges to HyperSpy: axes in, CrystalMap out. The work
-is `prediction`'s; no array is touched here.
+is `indexing.block`'s; no array is touched here.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def index_phase_orientation(
         Refine orientations in continuous orientation space.
     regularize
         Let neighbouring positions choose among each other's candidates, so that a lone 180-degree
-        twin in a grain is set right (`pyxem_nas.regularization`). Boundaries are not smoothed.
+        twin in a grain is set right (`indexing.regularization`). Boundaries are not smoothed.
     n_overlaps
         2: look for a second crystal in each pattern after the first one's spots are taken out.
     template_threshold

@@ -1,8 +1,8 @@
 """Networks on polar descriptors, in plain Keras.
 
 Owns the layers and the assembly of a network from an `Architecture`. What is searched over belongs
-to `search_space`, the meaning of the outputs to `orientation`. Keras is imported inside functions:
-importing this module costs nothing.
+to `training.search_space`, the meaning of the outputs to `diffraction.orientation`. Keras is
+imported inside functions: importing this module costs nothing.
 """
 
 from __future__ import annotations

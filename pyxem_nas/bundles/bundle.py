@@ -1,8 +1,8 @@
 """Model bundles: all that indexing needs, in one file.
 
-Owns `ModelBundle` and its file, a zip of JSON (`bundle_header`) and Keras models with hashes
+Owns `ModelBundle` and its file, a zip of JSON (`header`) and Keras models with hashes
 (`network_files`, which see that nothing that is loaded can execute). Knows what is in a bundle, not
-how it was made (`search`, `adaptation`) nor how it is used (`prediction`).
+how it was made (`training`) nor how it is used (`indexing.block`).
 """
 
 from __future__ import annotations

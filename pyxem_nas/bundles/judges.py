@@ -1,7 +1,7 @@
 """Calibrated decisions: judges of answers and of phases, thresholds.
 
 Owns what a bundle knows of the trust that answers deserve, as numbers and the formulas that they
-stand in. They are fitted by `judge_fit` and `phase_calibration` and used by `prediction`.
+stand in. They are fitted by `training` and used by `indexing.block`.
 """
 
 from __future__ import annotations

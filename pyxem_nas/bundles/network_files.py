@@ -2,7 +2,7 @@
 
 Owns the check that a file of strangers passes before Keras sees it: members, classes, weights.
 Nothing that is loaded can execute: no pickle, no Lambda layer, no class that is not listed here.
-`bundle` says which networks belong together, `networks` builds them.
+`bundle` says which networks belong together, `architectures` builds them.
 """
 
 from __future__ import annotations

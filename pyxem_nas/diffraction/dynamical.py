@@ -1,8 +1,8 @@
 """Dynamical simulation of diffraction spots by Bloch waves.
 
 Owns the structure matrix of a crystal and the intensities behind a slab of it, as kinematical
-simulation (`simulation`) cannot give them: a library of dynamical spots, computed once, is what
-networks are trained and judged on beside kinematical patterns. Images belong to `camera`.
+simulation (`kinematical`) cannot give them: a library of dynamical spots, computed once, is what
+networks are trained and judged on beside kinematical patterns. Images belong to `scans`.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class SpotLibrary:
         Returns
         -------
         draw
-            What `camera.simulate_descriptors` takes.
+            What `scans.simulate_descriptors` takes.
         quaternions
             The orientations, replaced by those drawn.
         """

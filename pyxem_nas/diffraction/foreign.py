@@ -1,7 +1,7 @@
 """Crystals that stand for "none of these": what a phase network must refuse.
 
 Owns the made-up crystals, as tables of reflections and as phases with atoms. How they are drawn as
-patterns belongs to `training` and `camera`.
+patterns belongs to `scans`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The answer over the pattern: simulated spots on HyperSpy's navigated plot.
 
 Owns :func:`plot_overlay` and the keys and clicks of its figure. Spots come from
-:mod:`pyxem_nas.solutions`, their marks from :mod:`pyxem_nas.spots`, colours from
-:mod:`pyxem_nas.plotting`; HyperSpy draws patterns and navigator.
+:mod:`pyxem_nas.figures.solutions`, their marks from :mod:`pyxem_nas.figures.spots`, colours from
+:mod:`pyxem_nas.figures.plotting`; HyperSpy draws patterns and navigator.
 """
 
 from __future__ import annotations

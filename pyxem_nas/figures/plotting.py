@@ -2,7 +2,7 @@
 
 Owns :func:`plot_map`, phases, inverse-pole-figure colours with their keys, reliability and
 probabilities in one figure, and the colours of maps for other figures. Numbers come from
-:mod:`pyxem_nas.evaluation`, colours of crystal directions from orix. Works without a display.
+:mod:`pyxem_nas.maps.evaluation`, colours of crystal directions from orix. Works without a display.
 """
 
 from __future__ import annotations

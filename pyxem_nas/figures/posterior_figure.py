@@ -1,6 +1,6 @@
 """Figure of the posterior over the orientations of one pattern.
 
-Owns :func:`plot_posterior`; the numbers come from :mod:`pyxem_nas.posterior`, the projection of the
+Owns :func:`plot_posterior`; the numbers come from `indexing.posterior`, the projection of the
 inverse pole figure from orix.
 """
 

@@ -1,8 +1,7 @@
 """The report of a map: one HTML file with everything in it.
 
 Owns :func:`write_report`: the choice and order of what is shown, the statistics table and the HTML.
-Figures come from :mod:`pyxem_nas.plotting` and :mod:`pyxem_nas.report_figures`, warnings from
-:mod:`pyxem_nas.report_checks`. The file refers to nothing outside of itself.
+Figures come from `plotting` and `report_figures`, warnings from `report_checks`. The file refers to nothing outside of itself.
 """
 
 from __future__ import annotations

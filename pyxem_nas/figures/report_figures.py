@@ -1,6 +1,6 @@
 """Figures of the report beside the maps: grain sizes, texture, patterns with their answers.
 
-Owns the choice of what is drawn; projections come from orix, spots from :mod:`pyxem_nas.spots`.
+Owns the choice of what is drawn; projections come from orix, spots from `spots`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A scan, its map and the frames between them: the spots of any solution at any position.
 
 Owns :class:`SolutionViewer`, which the overlay and the report share. Drawing is left to them, the
-simulation of spots to :mod:`pyxem_nas.spots`.
+simulation of spots to :mod:`pyxem_nas.figures.spots`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Simulated spots on a picture of a pattern.
 
 Owns the way from an orientation to spots in detector pixels, and their drawing with hkl labels in
-any matplotlib axes. Which orientation, and which pattern, is for :mod:`pyxem_nas.overlay`,
-:mod:`pyxem_nas.posterior` and :mod:`pyxem_nas.report` to say.
+any matplotlib axes. Which orientation, and which pattern, is for :mod:`pyxem_nas.figures.overlay`,
+:mod:`pyxem_nas.indexing.posterior` and :mod:`pyxem_nas.figures.report` to say.
 """
 
 from __future__ import annotations

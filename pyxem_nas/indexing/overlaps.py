@@ -1,8 +1,8 @@
 """Two crystals in one pattern: what is left when the first one's spots are taken out.
 
 Owns the removal of an orientation's spots from polar patterns and the probability that what then
-explains the rest is a second crystal. The search for it is `prediction`'s, with the same branches
-as for the first.
+explains the rest is a second crystal. The search for it is `block`'s, with the same branches as for
+the first.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def take_out_spots(
     quaternions
         The crystal's orientation in each, shape (n, 4), lab2crystal, scalar first.
     reflections
-        From `simulation.get_reflections`.
+        From `diffraction.get_reflections`.
     phase_id
         The crystal's phase in that table.
     spec

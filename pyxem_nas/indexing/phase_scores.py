@@ -2,7 +2,7 @@
 
 Owns the scores by which phases are compared where no network knows them all, the probabilities
 that follow and the fit of their weights. Works on plain arrays; where the orientations come from is
-`prediction`'s business, on which simulations the weights are fitted `phase_calibration`'s.
+`indexing.block`'s business, on which simulations the weights are fitted `phase_calibration`'s.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def score_phase(
     quaternions
         One orientation for each, shape (n, 4), lab2crystal, scalar first.
     reflections
-        From `simulation.get_reflections`.
+        From `diffraction.get_reflections`.
     phase_id
         The phase in that table.
     spec

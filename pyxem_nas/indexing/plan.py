@@ -1,7 +1,7 @@
 """The plan of an indexing: what a block needs beside its patterns, and what its rows will hold.
 
 Owns `IndexingPlan` with the layout of result rows, the choice of branches and how a bundle wants
-patterns described. `prediction` carries it out; `signals`, `live` and `posterior` make it.
+patterns described. `indexing.block` carries it out; `signals`, `live` and `posterior` make it.
 """
 
 from __future__ import annotations

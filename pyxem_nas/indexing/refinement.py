@@ -91,7 +91,7 @@ def refine_candidates(
     quaternions
         Candidates of shape (n, k, 4), lab2crystal, scalar first. All-zero rows are skipped.
     reflections
-        From `simulation.get_reflections`.
+        From `diffraction.get_reflections`.
     phase_id
         Phase of all rows.
     spec

@@ -2,7 +2,7 @@
 
 Owns the Markov random field over a scan: its unary terms are the candidates' own probabilities,
 its pairwise terms favour neighbours of one phase and orientation. Pure functions of arrays; where
-the candidates come from is `prediction`'s business. Orientations are chosen, never averaged, so
+the candidates come from is `indexing.block`'s business. Orientations are chosen, never averaged, so
 that nothing is smeared over a boundary.
 """
 

@@ -2,8 +2,8 @@
 
 Owns the template library of a phase (simulated once, kept in memory and on disk) and
 the meaning of what pyxem's ``PolarDiffraction2D.get_orientation`` returns. Leaves the making of
-polar patterns to ``descriptors``, the choice of rows that come here to ``prediction``, and
-orientations finer than the template grid to ``refinement``.
+polar patterns to `patterns`, the choice of rows that come here to ``indexing.block``, and
+orientations finer than the template grid to `refinement`.
 """
 
 from __future__ import annotations
@@ -342,7 +342,7 @@ def _compose_quaternions(
 
 
 def _simulate_library(phase: Phase, settings: TemplateSettings) -> TemplateLibrary:
-    """Simulate the templates of a phase; `simulation` agrees with diffsims and is faster."""
+    """Simulate the templates of a phase; `diffraction` agrees with diffsims and is faster."""
     rotations = get_sample_reduced_fundamental(
         settings.angular_resolution, point_group=phase.point_group.laue
     )

@@ -1,6 +1,6 @@
 """The same prediction inside LiberTEM: offline on its data sets, live at the microscope.
 
-Owns `PhaseOrientationUDF`, which hands LiberTEM's partitions to `prediction` and its buffers to
+Owns `PhaseOrientationUDF`, which hands LiberTEM's partitions to `indexing.block` and its buffers to
 `crystal_map`. LiberTEM is an extra (``pip install "pyxem-nas[live]"``): this module can be imported
 without it, the UDF cannot be made. Watching a folder for files is left to `watcher`.
 """

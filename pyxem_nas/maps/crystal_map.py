@@ -2,8 +2,8 @@
 
 Owns the step from plain arrays, one row per scan position, to an orix ``CrystalMap``: phase
 numbers that orix cannot relabel, rotations without gaps, not-indexed and left-out positions,
-coordinates. Writing maps to files is left to :mod:`pyxem_nas.map_export`, drawing them to
-:mod:`pyxem_nas.plotting` and comparing them to :mod:`pyxem_nas.evaluation`.
+coordinates. Writing maps to files is left to :mod:`pyxem_nas.maps.export`, drawing them to
+:mod:`pyxem_nas.figures.plotting` and comparing them to :mod:`pyxem_nas.maps.evaluation`.
 """
 
 from collections.abc import Mapping

@@ -2,7 +2,7 @@
 
 Owns the formats: .ang (EDAX TSL text), .ctf (Oxford/HKL Channel text) and .h5 (orix' own HDF5),
 their frames, units and numbering, and an import script for MTEX. The map itself is made in
-:mod:`pyxem_nas.crystal_map`.
+:mod:`pyxem_nas.maps.crystal_map`.
 """
 
 import copy

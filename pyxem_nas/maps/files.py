@@ -2,7 +2,7 @@
 
 Owns reading them with one kind of error, a ``ValueError`` or ``FileNotFoundError`` that names the
 file, whatever the reader behind stumbled upon. The formats belong to HyperSpy, orix and, for
-writing, :mod:`pyxem_nas.map_export`.
+writing, :mod:`pyxem_nas.maps.export`.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def read_map(path: Path | str) -> CrystalMap:
     Notes
     -----
     In a .ctf file x lies along a*, in orix along a, and orix 0.15 reads the angles as they are;
-    here they are converted. See :func:`pyxem_nas.map_export.channel_from_orix`.
+    here they are converted. See :func:`pyxem_nas.maps.export.channel_from_orix`.
     """
     from orix import io
 

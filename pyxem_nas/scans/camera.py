@@ -1,7 +1,7 @@
 """Images of simulated patterns, as a camera gives them, and the random cameras of training.
 
 Owns the detector and noise model and the domain randomisation (`Randomization`). What spots there
-are belongs to `simulation`, the descriptor of an image to `descriptors`: simulated and measured
+are belongs to `diffraction`, the descriptor of an image to `patterns`: simulated and measured
 descriptors come from the same kernel, because simulated ones pass through an image.
 """
 

@@ -2,7 +2,7 @@
 
 Owns what a demo, a test or a benchmark needs when no microscope is at hand: the phases of the
 shipped bundles and whole scans of a polycrystal as a camera records them. Spots come from
-`simulation`, image and shot noise from `camera`; the intensities are two-beam ones of a specimen
+`diffraction`, image and shot noise from `camera`; the intensities are two-beam ones of a specimen
 of varying thickness, not the templates' kinematical ones.
 """
 

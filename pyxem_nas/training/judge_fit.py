@@ -86,7 +86,7 @@ def fit_judges(
     patterns
         Patterns of the phase.
     reflections
-        From `simulation.get_reflections`.
+        From `diffraction.get_reflections`.
     phase_id
         The phase in that table.
     group

@@ -1,7 +1,7 @@
 """Measured patterns of known phase and orientation: a scan and a trusted map made one.
 
 Owns which positions of a map are trusted, the frame of its rotations, and the descriptors of the
-chosen positions. What they are used for belongs to `adaptation`.
+chosen positions. What they are used for belongs to `training.fine_tuning`.
 """
 
 from __future__ import annotations

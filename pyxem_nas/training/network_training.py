@@ -69,7 +69,7 @@ def train_orientation_network(
     Parameters
     ----------
     model
-        From `networks.build_orientation_network`; trained in place.
+        From `bundles.build_orientation_network`; trained in place.
     source
         Simulated descriptors.
     cells

@@ -1,7 +1,7 @@
 """The short training of networks on measured and simulated patterns together.
 
 Owns batches, early stopping and how far a network may go from what it knew. Which positions teach,
-the scan's camera and what the bundle says afterwards belong to `adaptation`.
+the scan's camera and what the bundle says afterwards belong to `training.fine_tuning`.
 """
 
 from __future__ import annotations
