@@ -1,7 +1,8 @@
 """The report of a map: one HTML file with everything in it.
 
 Owns :func:`write_report`: the choice and order of what is shown, the statistics table and the HTML.
-Figures come from `plotting` and `report_figures`, warnings from `report_checks`. The file refers to nothing outside of itself.
+Figures come from `plotting` and `report_figures`, warnings from `report_checks`. The file refers to
+nothing outside of itself.
 """
 
 from __future__ import annotations
