@@ -28,9 +28,13 @@ from report import _percent, _table, describe_run
 
 from pyxem_nas import Acquisition, Architecture, Randomization, example_phases
 from pyxem_nas.bundles.architectures import build_orientation_network
-from pyxem_nas.diffraction.disorientation import disorientation_angles, turned_about_beam
+from pyxem_nas.diffraction import (
+    disorientation_angles,
+    laue_operations,
+    make_cells,
+    turned_about_beam,
+)
 from pyxem_nas.diffraction.dynamical import SpotLibrary, draw_dynamical_spots
-from pyxem_nas.diffraction.orientation import laue_proper_group, make_cells
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.maps.statistics import paired_interval
 from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
@@ -128,7 +132,7 @@ def judge(model, descriptors, rotations, cells, phase) -> dict[str, list[float]]
     """Return angle and angle to the nearer of truth and twin, and the truth's loss, per pattern."""
     logits = model.predict(descriptors, batch_size=128, verbose=0).astype(float)
     bins, direction = np.divmod(logits.argmax(axis=1), cells.n_directions)
-    answers, group = cells.decode(direction, bins), laue_proper_group(phase)
+    answers, group = cells.decode(direction, bins), laue_operations(phase)
     angle = disorientation_angles(answers, rotations, group)
     twin = disorientation_angles(turned_about_beam(answers), rotations, group)
     highest = logits.max(axis=1, keepdims=True)

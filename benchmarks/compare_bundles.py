@@ -21,8 +21,7 @@ from rejection import simulate_foreign
 from report import _percent, _table, describe_run
 
 from pyxem_nas import Acquisition, ModelBundle
-from pyxem_nas.diffraction.disorientation import disorientation_angles
-from pyxem_nas.diffraction.orientation import laue_proper_group
+from pyxem_nas.diffraction import disorientation_angles, laue_operations
 from pyxem_nas.indexing.block import get_predictor
 from pyxem_nas.indexing.plan import IndexingPlan, get_specs, resolve_branches
 from pyxem_nas.maps.statistics import expected_calibration_error, paired_interval
@@ -58,7 +57,7 @@ def judge(bundle: ModelBundle, k: int, images, scale: float, truth) -> dict[str,
     predictor = get_predictor(bundle)
     phases, _ = predictor.classify((*cartesian, descriptors)[0], reject=False)
     columns = {"phase": phases == k}
-    group = laue_proper_group(bundle.phases[k])
+    group = laue_operations(bundle.phases[k])
     for method in METHODS:
         plan = IndexingPlan(bundle, sampler, resolve_branches(bundle, method), ACQUISITION)
         answers = predictor.orient(k, descriptors, polar, plan)

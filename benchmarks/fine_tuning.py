@@ -27,9 +27,8 @@ from report import describe_run
 from scipy.spatial import cKDTree
 
 from pyxem_nas import ModelBundle, fine_tune, fit_distortion
+from pyxem_nas.diffraction import disorientation_angles, laue_operations, multiply_quaternions
 from pyxem_nas.diffraction.acquisition import Acquisition
-from pyxem_nas.diffraction.disorientation import disorientation_angles
-from pyxem_nas.diffraction.orientation import laue_proper_group, multiply_quaternions
 from pyxem_nas.indexing.block import get_predictor
 from pyxem_nas.indexing.plan import IndexingPlan, get_specs, resolve_branches
 from pyxem_nas.maps.crystal_map import make_crystal_map
@@ -192,7 +191,7 @@ def judge(bundle: ModelBundle, test: dict, method: str) -> dict[str, np.ndarray]
     for k in np.unique(ids):
         rows = np.flatnonzero(ids == k)
         answers = predictor.orient(int(k), descriptors[rows], polar[rows], plan)
-        group = laue_proper_group(bundle.phases[k])
+        group = laue_operations(bundle.phases[k])
         angle[rows] = disorientation_angles(
             answers["quaternions"][:, 0], test["quaternions"][rows], group
         )
@@ -224,7 +223,7 @@ def judge_own(bundle: ModelBundle, tests: dict[int, tuple]) -> dict[int, dict[st
     predictor = get_predictor(bundle)
     right = {}
     for k, (descriptors, truth, _) in tests.items():
-        cells, group = bundle.cells[k], laue_proper_group(bundle.phases[k])
+        cells, group = bundle.cells[k], laue_operations(bundle.phases[k])
         answers = []
         for start in range(0, len(descriptors), 256):
             logits, _ = predictor.run(f"orientation_{k}", descriptors[start : start + 256])
@@ -284,7 +283,7 @@ def tune_silver(options: argparse.Namespace) -> dict | None:
         axis.scale, axis.units, axis.offset = 0.026728, "$A^{-1}$", 0
     labels = np.load(folder / "grain_labels.npy").reshape(16, 52)
     bundle = ModelBundle.load("silver")
-    group = laue_proper_group(bundle.phases[0])
+    group = laue_operations(bundle.phases[0])
     known = {"acquisition": Acquisition(200, 1.0), "center": "auto"}
     quiet = {"min_confidence": 0, "show_progressbar": False, **known}
     plain = ModelBundle.from_phases(bundle.phase_list, Acquisition(200, 1.0))

@@ -222,7 +222,7 @@ def _prepare_spec(folder: Path) -> tuple:
 
 
 def _prepare_cif(folder: Path) -> tuple:
-    from pyxem_nas.maps.files import read_phases
+    from pyxem_nas.diffraction import read_phases
 
     path = folder / "a.cif"
     seed = (
@@ -235,7 +235,7 @@ def _prepare_cif(folder: Path) -> tuple:
 
     def load(data: bytes) -> None:
         path.write_bytes(data)
-        assert len(read_phases([path]).ids) == 1
+        assert len(read_phases(path).ids) == 1
 
     return [seed], ValueError, load
 

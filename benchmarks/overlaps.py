@@ -23,9 +23,8 @@ from bloch import PHASES, BlochPatterns, draw_images, load_bloch
 from cameras import get_cameras
 
 import pyxem_nas
+from pyxem_nas.diffraction import disorientation_angles, laue_operations, random_quaternions
 from pyxem_nas.diffraction.acquisition import Acquisition
-from pyxem_nas.diffraction.disorientation import disorientation_angles
-from pyxem_nas.diffraction.orientation import random_quaternions
 from pyxem_nas.indexing.block import get_predictor
 from pyxem_nas.indexing.overlaps import OverlapJudge
 from pyxem_nas.indexing.plan import IndexingPlan, get_specs, resolve_branches
@@ -44,7 +43,9 @@ def is_crystal(phase, quaternions, true_phase, true_quaternions, phases) -> np.n
     same = np.zeros(len(phase), bool)
     for k, known in enumerate(phases):
         rows = (phase == k) & (true_phase == k)
-        angle = disorientation_angles(quaternions[rows], true_quaternions[rows], known.point_group)
+        angle = disorientation_angles(
+            quaternions[rows], true_quaternions[rows], laue_operations(known)
+        )
         same[rows] = angle < SAME
     return same
 

@@ -25,8 +25,12 @@ from pyxem_nas.bundles.architectures import (
     build_phase_network,
     build_trunk,
 )
-from pyxem_nas.diffraction.disorientation import disorientation_angles
-from pyxem_nas.diffraction.orientation import laue_proper_group, make_cells, multiply_quaternions
+from pyxem_nas.diffraction import (
+    disorientation_angles,
+    laue_operations,
+    make_cells,
+    multiply_quaternions,
+)
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.scans.source import DescriptorSource
 from pyxem_nas.training.network_training import TrainingSettings, _train, cell_labels, euler_targets
@@ -142,7 +146,7 @@ def study_orientations(
     phases = [phase_list[name] for name in PHASES]
     source = DescriptorSource(get_reflections(phases), len(PHASES), ACQUISITION, SPECS[0])
     for k, phase in enumerate(phases):
-        cells, group = make_cells(phase), laue_proper_group(phase)
+        cells, group = make_cells(phase), laue_operations(phase)
         for target in ("Euler angles", "cells"):
             model = _build(target, cells, options.seed + k)
 

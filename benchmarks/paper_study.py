@@ -39,8 +39,7 @@ from paper_scans import ACQUISITION, CAMERA, Measured, Scan, describe, make_scan
 from report import _percent, _table, describe_run
 
 from pyxem_nas import ModelBundle, example_phases, fine_tune
-from pyxem_nas.diffraction.disorientation import disorientation_angles
-from pyxem_nas.diffraction.orientation import laue_proper_group, multiply_quaternions
+from pyxem_nas.diffraction import disorientation_angles, laue_operations, multiply_quaternions
 from pyxem_nas.maps.crystal_map import make_crystal_map
 from pyxem_nas.maps.statistics import paired_interval
 
@@ -117,7 +116,7 @@ def _judge(answers: Answers, batch: Batch, rows: np.ndarray) -> dict[str, Any]:
     phase_list = example_phases("steel")
     for k, name in enumerate(PHASES):
         mine = np.flatnonzero(batch.phase == k)
-        group = laue_proper_group(phase_list[name])
+        group = laue_operations(phase_list[name])
         angle[mine] = disorientation_angles(answers.quaternions[mine], batch.rotations[mine], group)
     return {
         "phase": float((answers.phase == batch.phase).mean()),

@@ -25,8 +25,7 @@ from orix.quaternion import Rotation
 from report import describe_run
 
 from pyxem_nas import CalibrationFit, ModelBundle, fit_distortion, refine_orientations
-from pyxem_nas.diffraction.disorientation import disorientation_angles
-from pyxem_nas.diffraction.orientation import multiply_quaternions
+from pyxem_nas.diffraction import disorientation_angles, laue_operations, multiply_quaternions
 from pyxem_nas.indexing.block import get_predictor
 from pyxem_nas.indexing.candidates import select_candidates
 from pyxem_nas.indexing.plan import get_specs
@@ -78,7 +77,7 @@ def measure(batch: Batch, quaternions: np.ndarray, bundle: ModelBundle) -> np.nd
     angles = np.empty(len(quaternions))
     for k, name in enumerate(PHASES):
         rows = batch.phase == k
-        group = bundle.phases[bundle.phase_names.index(name)].point_group.laue.proper_subgroup
+        group = laue_operations(bundle.phases[bundle.phase_names.index(name)])
         angles[rows] = disorientation_angles(quaternions[rows], batch.rotations[rows], group)
     return angles
 

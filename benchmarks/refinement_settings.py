@@ -18,9 +18,8 @@ import numpy as np
 from report import _table, describe_run
 
 from pyxem_nas import Acquisition, Randomization, example_phases
-from pyxem_nas.diffraction.disorientation import disorientation_angles
+from pyxem_nas.diffraction import disorientation_angles, laue_operations, multiply_quaternions
 from pyxem_nas.diffraction.dynamical import SpotLibrary, draw_dynamical_spots
-from pyxem_nas.diffraction.orientation import laue_proper_group, multiply_quaternions
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.indexing.refinement import REFINEMENT_SPEC, RefinementSettings, refine_candidates
 from pyxem_nas.scans.source import DescriptorSource
@@ -64,7 +63,7 @@ def measure(options: argparse.Namespace) -> np.ndarray:
                     wavelength=Acquisition(200.0).wavelength, precession_angle=angle,
                     settings=RefinementSettings(rod_width=rod_width, intensity_exponent=exponent),
                 )  # fmt: skip
-                group = laue_proper_group(phase)
+                group = laue_operations(phase)
                 medians[*index, i, j] = np.median(disorientation_angles(found[:, 0], truth, group))
         print(phase.name, angle, medians[index].round(2).tolist(), flush=True)
     return medians

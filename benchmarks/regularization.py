@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import pyxem_nas
-from pyxem_nas.diffraction.disorientation import disorientation_angles, turned_about_beam
+from pyxem_nas.diffraction import disorientation_angles, laue_operations, turned_about_beam
 from pyxem_nas.maps.crystal_map import best_rotations
 
 SAME = 5.0  # degrees
@@ -36,7 +36,7 @@ def compare_with_truth(xmap, truth, phases: list) -> dict[str, np.ndarray]:
     right, twin = np.zeros(len(found), bool), np.zeros(len(found), bool)
     for k, phase in enumerate(phases):
         rows = indexed & (xmap.phase_id == k) & (truth.phase_id == k)
-        group = phase.point_group.laue
+        group = laue_operations(phase)
         right[rows] = disorientation_angles(found[rows], true[rows], group) < SAME
         turned = disorientation_angles(turned_about_beam(found[rows]), true[rows], group) < SAME
         twin[rows] = turned & ~right[rows]
@@ -58,7 +58,7 @@ def _find_other_grain(xmap, truth, phases, grain, right) -> np.ndarray:
         rows = np.flatnonzero((xmap.phase_id == k) & ~right & (grain != g) & (grain >= 0))
         if len(rows):
             reference = np.broadcast_to(true[one], (len(rows), 4))
-            angle = disorientation_angles(found[rows], reference, phases[k].point_group.laue)
+            angle = disorientation_angles(found[rows], reference, laue_operations(phases[k]))
             other[rows[angle < SAME]] = g
     return other
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from bloch import PHASES
 
-from pyxem_nas.diffraction.disorientation import disorientation_angles, turned_about_beam
+from pyxem_nas.diffraction import disorientation_angles, laue_operations, turned_about_beam
 from pyxem_nas.maps.statistics import expected_calibration_error, paired_interval
 from pyxem_nas.scans.synthetic import example_phases
 
@@ -46,7 +46,7 @@ def collect_answers(answers: list[Answers], truth: dict[str, np.ndarray]) -> dic
     phase_list = example_phases("steel")
     for k, name in enumerate(PHASES):
         rows = (truth["phase"] == k) & ~found["rejected"]
-        group, true = phase_list[name].point_group.laue, truth["rotations"][rows]
+        group, true = laue_operations(phase_list[name]), truth["rotations"][rows]
         angle = disorientation_angles(quaternions[rows], true, group)
         twin = disorientation_angles(turned_about_beam(quaternions[rows]), true, group)
         found["angle"][rows] = angle

@@ -30,7 +30,7 @@ from report import _table, describe_run
 
 from pyxem_nas import Architecture, ModelBundle, simulate_scan
 from pyxem_nas.bundles.architectures import build_orientation_network
-from pyxem_nas.diffraction.disorientation import disorientation_angles, turned_about_beam
+from pyxem_nas.diffraction import disorientation_angles, laue_operations, turned_about_beam
 from pyxem_nas.indexing import block as prediction
 from pyxem_nas.indexing import runtime
 from pyxem_nas.indexing.plan import get_specs
@@ -90,7 +90,7 @@ def score(phase: np.ndarray, quaternions: np.ndarray, truth: CrystalMap) -> tupl
     for k, known in truth.phases:
         rows = np.flatnonzero(right & (truth.phase_id == k))
         if len(rows):
-            group = known.point_group.laue
+            group = laue_operations(known)
             answers = quaternions[rows]
             angle = disorientation_angles(answers, true[rows], group)
             twin = disorientation_angles(turned_about_beam(answers), true[rows], group)

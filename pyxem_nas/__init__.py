@@ -16,7 +16,7 @@ from pyxem_nas.bundles import (
     set_default_bundle,
     shipped_bundles,
 )
-from pyxem_nas.diffraction import Acquisition
+from pyxem_nas.diffraction import Acquisition, read_phases
 from pyxem_nas.figures import (
     Overlay,
     plot_map,
@@ -56,6 +56,7 @@ __all__ = [
     "plot_overlay",
     "plot_posterior",
     "plot_search",
+    "read_phases",
     "refine_orientations",
     "save_map",
     "search_models",

@@ -84,12 +84,11 @@ def as_signal(images, *, scale=0.0246, units="$A^{-1}$", center=(70.3, 72.9), la
 
 def disorientation(xmap, truth, phase):
     """Return the angles in degrees between a map's best orientations and quaternions."""
-    from pyxem_nas.diffraction.disorientation import disorientation_angles
-    from pyxem_nas.diffraction.orientation import laue_proper_group
+    from pyxem_nas.diffraction import disorientation_angles, laue_operations
     from pyxem_nas.maps.crystal_map import best_rotations
 
     found = best_rotations(xmap).data.reshape(-1, 4)
-    return disorientation_angles(found, truth, laue_proper_group(phase))
+    return disorientation_angles(found, truth, laue_operations(phase))
 
 
 def build_tiny_trunk(self, hp, inputs=None):
@@ -105,7 +104,7 @@ def build_tiny_trunk(self, hp, inputs=None):
 
 def perturb(quaternions, degrees, rng):
     """Return quaternions (n, 4) turned by random angles of about `degrees`."""
-    from pyxem_nas.diffraction.orientation import multiply_quaternions
+    from pyxem_nas.diffraction import multiply_quaternions
 
     small = np.concatenate(
         [

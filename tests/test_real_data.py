@@ -8,8 +8,7 @@ from orix.crystal_map import Phase
 
 from pyxem_nas import Acquisition, ModelBundle
 from pyxem_nas.bundles.bundle import number_phases
-from pyxem_nas.diffraction.disorientation import disorientation_angles
-from pyxem_nas.diffraction.orientation import laue_proper_group
+from pyxem_nas.diffraction import disorientation_angles, laue_operations
 
 
 def load_silver(lazy):
@@ -45,7 +44,7 @@ def test_two_silver_grains_are_twins(branch, lazy, bundles):
         show_progressbar=False,
     )
     np.testing.assert_array_equal(xmap.phase_id == -1, labels == -1)
-    group = laue_proper_group(xmap.phases[0])
+    group = laue_operations(xmap.phases[0])
     medians = []
     for grain in np.unique(labels[labels >= 0]):
         rotations = xmap.rotations.data[labels == grain]

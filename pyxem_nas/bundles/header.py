@@ -15,7 +15,13 @@ import numpy as np
 
 from pyxem_nas.bundles.judges import Judge, PhaseJudge, Thresholds
 from pyxem_nas.bundles.network_files import BundleError, check_network
-from pyxem_nas.diffraction import Acquisition, OrientationCells, get_lattice_parameters
+from pyxem_nas.diffraction import (
+    Acquisition,
+    OrientationCells,
+    get_lattice_parameters,
+    laue_operations,
+    name_proper_group,
+)
 from pyxem_nas.patterns import DescriptorSpec, PatternSpec
 
 if TYPE_CHECKING:
@@ -135,9 +141,7 @@ def _precession_range(values: Any) -> tuple[float, float] | None:
 
 
 def _cells_from_dict(fields: dict[str, Any], phase: Phase) -> OrientationCells:
-    from pyxem_nas.diffraction import laue_proper_group
-
-    group = laue_proper_group(phase)
+    symmetry = laue_operations(phase)
     directions = np.array(fields["directions"], np.float64).reshape(-1, 3)
     # `not` with `<=`: NaN is refused, too
     if not np.all(np.abs(np.linalg.norm(directions, axis=1) - 1) <= 1e-3) or not len(directions):
@@ -145,10 +149,10 @@ def _cells_from_dict(fields: dict[str, Any], phase: Phase) -> OrientationCells:
     if not 1 <= fields["n_inplane"] <= 3600:
         raise BundleError(f"n_inplane must be 1 to 3600, got {fields['n_inplane']!r}")
     return OrientationCells(
-        group.name,
+        name_proper_group(symmetry),
         directions,
         int(fields["n_inplane"]),
-        np.ascontiguousarray(group.data.reshape(-1, 4), np.float64),
+        symmetry,
     )
 
 

@@ -9,7 +9,8 @@ import typer
 
 from pyxem_nas.cli.console import log_progress, print_result, show_status
 from pyxem_nas.cli.options import Overwrite, PhaseInput, Seed, option
-from pyxem_nas.maps import check_can_write, read_phases
+from pyxem_nas.diffraction import read_phases
+from pyxem_nas.maps import check_can_write
 
 commands = typer.Typer()
 
@@ -62,7 +63,7 @@ def search(
         raise ValueError(f"a bundle's name ends in .nas, got {str(output)!r}")
     check_can_write([output], overwrite=overwrite)  # before hours of work, not after
     log_progress()
-    phase_list = read_phases(cif_files)
+    phase_list = read_phases(*cif_files)
     with show_status("Loading pyxem and Keras"):
         from pyxem_nas import Acquisition, search_models
     bundle = search_models(

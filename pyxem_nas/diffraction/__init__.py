@@ -5,6 +5,7 @@ and orientations: cells, symmetry, disorientation. Knows no image and no detecto
 """
 
 from pyxem_nas.diffraction.acquisition import Acquisition
+from pyxem_nas.diffraction.crystals import read_phases
 from pyxem_nas.diffraction.disorientation import disorientation_angles, turned_about_beam
 from pyxem_nas.diffraction.dynamical import (
     DynamicalDraw,
@@ -18,14 +19,23 @@ from pyxem_nas.diffraction.kinematical import excitation_error, rocking_factor, 
 from pyxem_nas.diffraction.orientation import (
     OrientationCells,
     fibonacci_sphere,
-    laue_proper_group,
     make_cells,
+)
+from pyxem_nas.diffraction.quaternions import (
+    matrices_to_quaternions,
     multiply_quaternions,
     quaternions_to_matrices,
     random_quaternions,
     rotate_vectors,
 )
 from pyxem_nas.diffraction.reflections import Reflections, get_reflections
+from pyxem_nas.diffraction.symmetry import (
+    laue_operations,
+    laue_proper_group,
+    name_laue_group,
+    name_proper_group,
+    to_orix,
+)
 
 __all__ = [
     "Acquisition",
@@ -41,15 +51,21 @@ __all__ = [
     "fibonacci_sphere",
     "get_lattice_parameters",
     "get_reflections",
+    "laue_operations",
     "laue_proper_group",
     "make_cells",
     "make_foreign_phases",
     "make_foreign_reflections",
+    "matrices_to_quaternions",
     "multiply_quaternions",
+    "name_laue_group",
+    "name_proper_group",
     "quaternions_to_matrices",
     "random_quaternions",
+    "read_phases",
     "rocking_factor",
     "rotate_vectors",
     "simulate_spots",
+    "to_orix",
     "turned_about_beam",
 ]

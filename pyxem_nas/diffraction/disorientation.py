@@ -6,18 +6,13 @@ zone cannot tell. Plain arrays only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from pyxem_nas.diffraction.orientation import multiply_quaternions
-
-if TYPE_CHECKING:
-    from orix.quaternion import Symmetry
+from pyxem_nas.diffraction.quaternions import multiply_quaternions
 
 
 def disorientation_angles(
-    quaternions_a: np.ndarray, quaternions_b: np.ndarray, point_group: Symmetry
+    quaternions_a: np.ndarray, quaternions_b: np.ndarray, operations: np.ndarray
 ) -> np.ndarray:
     """Return the smallest rotation angle between orientations of one phase, pair by pair.
 
@@ -25,8 +20,9 @@ def disorientation_angles(
     ----------
     quaternions_a, quaternions_b
         Unit quaternions lab2crystal, scalar first, shapes (n, 4).
-    point_group
-        Point group of the phase; its proper operations act on the crystal, from the left.
+    operations
+        Proper rotations that leave the crystal as it is, unit quaternions of shape (m, 4), as of
+        `laue_operations`: they act on the crystal, from the left.
 
     Returns
     -------
@@ -36,10 +32,14 @@ def disorientation_angles(
     Examples
     --------
     >>> import numpy as np
-    >>> from orix.quaternion.symmetry import Oh, D2h
+    >>> from orix.crystal_map import Phase
+    >>> from pyxem_nas.diffraction import laue_operations
     >>> a, b = np.array([[1.0, 0, 0, 0]]), np.array([[0.0, 0, 0, 1]])  # 180 degrees about z
-    >>> disorientation_angles(a, b, Oh).tolist(), disorientation_angles(a, b, D2h).tolist()
-    ([0.0], [0.0])
+    >>> for space_group in (1, 16):  # triclinic, orthorhombic
+    ...     operations = laue_operations(Phase(space_group=space_group))
+    ...     print(disorientation_angles(a, b, operations).tolist())
+    [180.0]
+    [0.0]
     """
     a = np.asarray(quaternions_a, dtype=float).reshape(-1, 4)
     b = np.asarray(quaternions_b, dtype=float).reshape(-1, 4)
@@ -47,7 +47,9 @@ def disorientation_angles(
     cosine = np.zeros(len(misorientation))
     # cos(angle / 2) is the scalar part of operation * a * conjugate(b); one pass per operation
     # keeps the memory at n numbers
-    for operation in point_group.proper_subgroup.data * np.array([1.0, -1.0, -1.0, -1.0]):
+    if not isinstance(operations, np.ndarray):  # an orix group, while callers are moved
+        operations = operations.data
+    for operation in operations * np.array([1.0, -1.0, -1.0, -1.0]):
         np.maximum(cosine, np.abs(misorientation @ operation), out=cosine)
     return np.rad2deg(2 * np.arccos(np.minimum(cosine, 1.0)))
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numba
 import numpy as np
 
-from pyxem_nas.diffraction.orientation import (
+from pyxem_nas.diffraction.quaternions import (
     multiply_quaternions,
     quaternions_to_matrices,
     random_quaternions,

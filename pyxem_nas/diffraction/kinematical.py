@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from pyxem_nas.diffraction.acquisition import Acquisition
-from pyxem_nas.diffraction.orientation import quaternions_to_matrices
+from pyxem_nas.diffraction.quaternions import quaternions_to_matrices
 from pyxem_nas.diffraction.reflections import Reflections
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ import numba
 import numpy as np
 from scipy.spatial import cKDTree
 
+from pyxem_nas.diffraction.quaternions import multiply_quaternions, rotate_vectors
+from pyxem_nas.diffraction.symmetry import laue_operations, name_proper_group
+
 if TYPE_CHECKING:
     from orix.crystal_map import Phase
-    from orix.quaternion import Symmetry
-
-_proper_groups: dict[bytes, Symmetry] = {}  # by the operations of a Laue group
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class OrientationCells:
     Parameters
     ----------
     group
-        Name of the proper point group, as orix names it.
+        International name of the proper point group.
     directions
         Beam directions in the crystal frame, unit vectors of shape (n_directions, 3).
     n_inplane
@@ -132,8 +132,8 @@ def make_cells(
     Parameters
     ----------
     phase
-        Phase with a point group. The proper point group of its Laue group is used: diffraction
-        spots, by Friedel's law, tell no more.
+        Phase with atoms, or with a space group or point group. The proper rotations of its Laue
+        group, in its own axes, are used: diffraction spots, by Friedel's law, tell no more.
     spacing
         Distance between neighbouring beam directions in degrees. None is 3 degrees for groups of
         12 or more operations and 3.5 for the others.
@@ -157,8 +157,7 @@ def make_cells(
     >>> make_cells(Phase(point_group="m-3m"), spacing=5)
     OrientationCells(group='432', n_inplane=90)
     """
-    group = laue_proper_group(phase)
-    symmetry = np.ascontiguousarray(group.data.reshape(-1, 4), np.float64)
+    symmetry = laue_operations(phase)
     if spacing is None:
         spacing = 3.0 if len(symmetry) >= 12 else 3.5
     sphere_area = 4 * np.pi * np.rad2deg(1) ** 2
@@ -167,60 +166,7 @@ def make_cells(
     directions = sector[:: max(1, len(sector) // n_directions)][:n_directions].copy()
     for _ in range(15):
         directions = _relax(directions, sector, symmetry)
-    return OrientationCells(group.name, directions, n_inplane, symmetry)
-
-
-def laue_proper_group(phase: Phase) -> Symmetry:
-    """Return the proper point group of a phase's Laue group.
-
-    Raises
-    ------
-    ValueError
-        If the phase has no point group.
-    """
-    if phase.point_group is None:
-        raise ValueError(
-            f"phase {phase.name!r} has no point group; set phase.space_group or phase.point_group"
-        )
-    laue = phase.point_group.laue
-    key = laue.data.tobytes()
-    if key not in _proper_groups:  # orix tries all subsets of operations
-        _proper_groups[key] = laue.proper_subgroup
-    return _proper_groups[key]
-
-
-def multiply_quaternions(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the products of quaternions, shape (..., 4), scalar first; `second` acts first."""
-    a, b, c, d = np.moveaxis(np.asarray(first), -1, 0)
-    e, f, g, h = np.moveaxis(np.asarray(second), -1, 0)
-    return np.stack(
-        [
-            a * e - b * f - c * g - d * h,
-            a * f + b * e + c * h - d * g,
-            a * g - b * h + c * e + d * f,
-            a * h + b * g - c * f + d * e,
-        ],
-        axis=-1,
-    )
-
-
-def rotate_vectors(quaternions: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Return vectors turned by quaternions, broadcast over all but the last axis."""
-    scalar = quaternions[..., :1]
-    axis = quaternions[..., 1:]
-    twice = 2 * np.cross(axis, vectors)
-    return vectors + scalar * twice + np.cross(axis, twice)
-
-
-def quaternions_to_matrices(quaternions: np.ndarray) -> np.ndarray:
-    """Return rotation matrices M of shape (..., 3, 3) with ``v_crystal = M v_lab``."""
-    return np.stack([rotate_vectors(quaternions, np.eye(3)[k]) for k in range(3)], axis=-1)
-
-
-def random_quaternions(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return n orientations drawn uniformly, shape (n, 4), scalar first."""
-    quaternions = rng.standard_normal((n, 4))
-    return quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)
+    return OrientationCells(name_proper_group(symmetry), directions, n_inplane, symmetry)
 
 
 def fibonacci_sphere(n: int) -> np.ndarray:

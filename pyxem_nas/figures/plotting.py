@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from orix.crystal_map import CrystalMap
 
-from pyxem_nas.diffraction import disorientation_angles, turned_about_beam
+from pyxem_nas.diffraction import (
+    disorientation_angles,
+    laue_operations,
+    multiply_quaternions,
+    to_orix,
+    turned_about_beam,
+)
 from pyxem_nas.maps import NOT_INDEXED, all_positions, best_rotations
 
 if TYPE_CHECKING:
@@ -330,12 +336,13 @@ def ipf_colors(xmap: CrystalMap, vector: tuple[int, int, int]) -> np.ndarray:
     rgb = np.empty((xmap.size, 3))
     rgb[:] = NOT_INDEXED_COLOR
     for i, _ in indexed_phases(xmap):
-        group = xmap.phases[i].point_group
-        if group is None:
+        if xmap.phases[i].point_group is None:
             continue
         rows = xmap.phase_id == i
-        key = IPFColorKeyTSL(group.laue, direction=Vector3d(vector))
-        rgb[rows] = key.orientation2color(Orientation(rotations[rows], symmetry=group.laue))
+        laue, turn = to_orix(xmap.phases[i])
+        key = IPFColorKeyTSL(laue, direction=Vector3d(vector))
+        turned = multiply_quaternions(turn, rotations[rows].data)
+        rgb[rows] = key.orientation2color(Orientation(turned, symmetry=laue))
     return np.clip(rgb, 0, 1)
 
 
@@ -345,9 +352,9 @@ def _draw_ipf_keys(xmap: CrystalMap, key: SubFigure) -> None:
 
     groups = {}
     for i, name in indexed_phases(xmap):
-        group = xmap.phases[i].point_group
-        if group is not None:
-            groups.setdefault(group.laue.name, (group.laue, []))[1].append(name)
+        if xmap.phases[i].point_group is not None:
+            laue, _ = to_orix(xmap.phases[i])
+            groups.setdefault(laue.name, (laue, []))[1].append(name)
     # orix writes the corners outside the sector: leave room, and put the names below
     share = 1 / max(len(groups), 1)
     for position, (laue, names) in enumerate(groups.values()):
@@ -454,8 +461,8 @@ def boundary_edges(
         edge = phase_id[first] != phase_id[second]
         for i, _ in indexed_phases(xmap):
             same = (phase_id[first] == i) & (phase_id[second] == i)
-            group = xmap.phases[i].point_group
-            if group is not None:
+            if xmap.phases[i].point_group is not None:
+                group = laue_operations(xmap.phases[i])
                 one, other = quaternions[first][same], quaternions[second][same]
                 found = disorientation_angles(one, other, group)
                 if forgive_twins:

@@ -15,7 +15,7 @@ from pyxem_nas.bundles import ModelBundle
 from pyxem_nas.diffraction import (
     Acquisition,
     disorientation_angles,
-    laue_proper_group,
+    laue_operations,
     turned_about_beam,
 )
 from pyxem_nas.figures.plotting import PHASE_COLORS, drawing
@@ -257,7 +257,7 @@ def _write_candidates(part: SubFigure, posterior: Posterior, phase: Phase) -> No
     """Write the table of candidates."""
     from orix.vector import Miller
 
-    group = laue_proper_group(phase)
+    group = laue_operations(phase)
     first = np.broadcast_to(posterior.candidates[0], posterior.candidates.shape)
     from_first = disorientation_angles(posterior.candidates, first, group)
     uvw = Miller(xyz=posterior.beam_directions, phase=phase)

@@ -20,7 +20,7 @@ from pyxem_nas.diffraction import (
     Reflections,
     disorientation_angles,
     get_reflections,
-    laue_proper_group,
+    laue_operations,
 )
 from pyxem_nas.indexing.candidates import (
     judge_candidates,
@@ -178,9 +178,7 @@ class Predictor:
         self.bundle = bundle
         self.precision = choose_precision(precision)
         self.reflections: Reflections = get_reflections(bundle.phases)
-        self.symmetry = [
-            np.ascontiguousarray(laue_proper_group(p).data.reshape(-1, 4)) for p in bundle.phases
-        ]
+        self.symmetry = [laue_operations(p) for p in bundle.phases]
         self._networks: dict[str, Network] = {}
 
     def run(self, name: str, descriptors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -423,7 +421,7 @@ class Predictor:
                 second["scores"][mine] = score_phase(
                     rest_polar[rows[mine]], best[mine], self.reflections, k, **grid
                 )
-                group = laue_proper_group(self.bundle.phases[k])
+                group = laue_operations(self.bundle.phases[k])
                 angle = disorientation_angles(best[mine], first[mine], group)
                 second["same"][mine] = (phase[rows[mine]] == k) & (angle < _SAME)
         return rows, second

@@ -19,7 +19,7 @@ from pyxem_nas.diffraction import (
     Acquisition,
     OrientationCells,
     disorientation_angles,
-    laue_proper_group,
+    laue_operations,
     rotate_vectors,
 )
 from pyxem_nas.indexing.block import get_predictor
@@ -35,7 +35,6 @@ from pyxem_nas.patterns import (
 )
 
 if TYPE_CHECKING:
-    from orix.quaternion import Symmetry
     from pyxem.signals import ElectronDiffraction2D
 
 __all__ = [
@@ -174,12 +173,12 @@ def compute_posterior(
         shares,
         found[new],
         probability[new],
-        _sum_around(found[new], cells, shares, laue_proper_group(bundle.phases[phase_id])),
+        _sum_around(found[new], cells, shares, laue_operations(bundle.phases[phase_id])),
     )
 
 
 def _sum_around(
-    quaternions: np.ndarray, cells: OrientationCells, shares: np.ndarray, group: Symmetry
+    quaternions: np.ndarray, cells: OrientationCells, shares: np.ndarray, group: np.ndarray
 ) -> np.ndarray:
     """Return the posterior of the cells near each orientation, shape (k,)."""
     inplane, direction = np.nonzero(shares > 1e-6)

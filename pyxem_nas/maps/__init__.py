@@ -16,7 +16,6 @@ from pyxem_nas.maps.files import (
     check_can_write,
     read_map,
     read_mask,
-    read_phases,
     read_scan,
 )
 from pyxem_nas.maps.grains import balance_grains, segment_grains, split_grains
@@ -32,7 +31,6 @@ __all__ = [
     "make_crystal_map",
     "read_map",
     "read_mask",
-    "read_phases",
     "read_scan",
     "save_map",
     "segment_grains",

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
-from orix.crystal_map import CrystalMap
-from orix.quaternion import Symmetry
+from orix.crystal_map import CrystalMap, Phase
 
-from pyxem_nas.diffraction import disorientation_angles, turned_about_beam
+from pyxem_nas.diffraction import (
+    disorientation_angles,
+    laue_operations,
+    name_laue_group,
+    turned_about_beam,
+)
 from pyxem_nas.maps.crystal_map import NOT_INDEXED, best_rotations
 
 __all__ = ["Evaluation", "PhaseEvaluation", "evaluate"]
@@ -142,7 +146,7 @@ def evaluate(xmap: CrystalMap, reference: CrystalMap) -> Evaluation:
     ------
     ValueError
         If the maps differ in size or shape, share no phase name, have two phases of one name, or
-        a phase of both has different point groups or none.
+        a phase of both has different Laue groups, or axes, or no group.
 
     Warns
     -----
@@ -152,14 +156,15 @@ def evaluate(xmap: CrystalMap, reference: CrystalMap) -> Evaluation:
     Notes
     -----
     Phases are matched by name. Orientations are compared where the phase is right, up to the
-    proper point group of the reference phase. To judge a map with rejection off, index it with
+    proper rotations of the phase's Laue group in its own axes: patterns, by Friedel's law, tell no
+    more than that, whatever the point group. To judge a map with rejection off, index it with
     ``min_confidence=0``: a rejected position keeps no answer to look at.
 
     Examples
     --------
     >>> import numpy as np
     >>> from orix.crystal_map import PhaseList
-    >>> from pyxem_nas.crystal_map import make_crystal_map
+    >>> from pyxem_nas import make_crystal_map
     >>> phases = PhaseList(names=["ferrite"], point_groups=["m-3m"])
     >>> rows = {"phase_id": np.array([0, 0]), "rotations": np.tile([1.0, 0, 0, 0], (2, 1, 1))}
     >>> truth = make_crystal_map(rows, phases, shape=(2,), step=(1,))
@@ -170,7 +175,8 @@ def evaluate(xmap: CrystalMap, reference: CrystalMap) -> Evaluation:
     both = np.intersect1d(xmap.id, reference.id)
     answered, q_answered = _rows(xmap, both)
     true, q_true = _rows(reference, both)
-    reference_phases = _checked_phases(xmap, reference, set(true))
+    operations = _checked_phases(xmap, reference, set(true))
+    reference_phases = list(operations)
     columns = [p.name for i, p in xmap.phases if i != NOT_INDEXED]
     columns += [name for name in reference_phases if name not in columns] + [_NO_PHASE]
     rows = [*reference_phases, *([_NO_PHASE] if _NO_PHASE in true else [])]
@@ -186,8 +192,7 @@ def evaluate(xmap: CrystalMap, reference: CrystalMap) -> Evaluation:
         result = {}
         for name in reference_phases:
             right = (true == name) & (answered == name)
-            group = reference.phases[name].point_group
-            found = angles(q_answered[right], q_true[right], group)
+            found = angles(q_answered[right], q_true[right], operations[name])
             result[name] = _phase_evaluation(found, int((true == name).sum()))
         return result
 
@@ -204,11 +209,11 @@ def evaluate(xmap: CrystalMap, reference: CrystalMap) -> Evaluation:
     )
 
 
-def _angles_twin_forgiven(a: np.ndarray, b: np.ndarray, point_group: Symmetry) -> np.ndarray:
+def _angles_twin_forgiven(a: np.ndarray, b: np.ndarray, operations: np.ndarray) -> np.ndarray:
     """Return the smaller disorientation of a and of a turned about the beam from b, degrees."""
     return np.minimum(
-        disorientation_angles(a, b, point_group),
-        disorientation_angles(turned_about_beam(a), b, point_group),
+        disorientation_angles(a, b, operations),
+        disorientation_angles(turned_about_beam(a), b, operations),
     )
 
 
@@ -232,8 +237,10 @@ def _rows(xmap: CrystalMap, positions: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return phase_names, best_rotations(xmap).data[rows]
 
 
-def _checked_phases(xmap: CrystalMap, reference: CrystalMap, present: set[str]) -> list[str]:
-    """Return the names of the reference phases that occur, in order, if they can be compared."""
+def _checked_phases(
+    xmap: CrystalMap, reference: CrystalMap, present: set[str]
+) -> dict[str, np.ndarray]:
+    """Return the Laue operations of the reference phases that occur, if they can be compared."""
     names = {}
     for which, a_map in (("xmap", xmap), ("the reference", reference)):
         names[which] = [phase.name for i, phase in a_map.phases if i != NOT_INDEXED]
@@ -252,14 +259,33 @@ def _checked_phases(xmap: CrystalMap, reference: CrystalMap, present: set[str]) 
             "their positions count as wrong",
             stacklevel=3,
         )
-    for name in wanted:
-        groups = [m.phases[name].point_group for m in (reference, xmap) if name not in missing]
-        if any(g is None for g in groups) or len({g.laue.name for g in groups}) > 1:
+    return {
+        name: _common_operations(
+            [a_map.phases[name] for a_map in (reference, xmap)[: 1 if name in missing else 2]]
+        )
+        for name in wanted
+    }
+
+
+def _common_operations(phases: list[Phase]) -> np.ndarray:
+    """Return the Laue operations that a phase has in the reference and in xmap."""
+    found = [laue_operations(phase) for phase in phases]
+    groups = [name_laue_group(operations) for operations in found]
+    if len(set(groups)) > 1:
+        raise ValueError(
+            f"phase {phases[0].name!r} has the Laue groups {groups!r} in the reference and in "
+            "xmap; both need the same crystal"
+        )
+    # a map from a file has no atoms: of two settings of one group it cannot know the right one
+    knowing = [k for k, phase in enumerate(phases) if len(phase.structure)] or [0]
+    if len(knowing) == 2:
+        same = np.abs(found[0] @ found[1].T).max(axis=1) > 1 - 1e-4
+        if not same.all():
             raise ValueError(
-                f"phase {name!r} has the point groups {[g and g.name for g in groups]!r} in the "
-                "reference and in xmap; both need the same Laue group"
+                f"phase {phases[0].name!r} has its symmetry axes elsewhere in the reference than "
+                "in xmap; both need the same cell and setting"
             )
-    return wanted
+    return found[knowing[0]]
 
 
 def _phase_evaluation(angles: np.ndarray, n_reference: int) -> PhaseEvaluation:

@@ -1,4 +1,4 @@
-"""What a user has on disk: CIF files, scans, masks and maps.
+"""What a user has on disk: scans, masks and maps.
 
 Owns reading them with one kind of error, a ``ValueError`` or ``FileNotFoundError`` that names the
 file, whatever the reader behind stumbled upon. The formats belong to HyperSpy, orix and, for
@@ -7,61 +7,22 @@ writing, :mod:`pyxem_nas.maps.export`.
 
 from __future__ import annotations
 
-import io
 import logging
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
-    from orix.crystal_map import CrystalMap, PhaseList
+    from orix.crystal_map import CrystalMap
     from pyxem.signals import ElectronDiffraction2D
 
-__all__ = ["check_can_write", "read_map", "read_mask", "read_phases", "read_scan"]
+__all__ = ["check_can_write", "read_map", "read_mask", "read_scan"]
 
 _MAX_PROMISE = 100  # times a block file's size, by its header
-
-
-def read_phases(paths: Sequence[Path]) -> PhaseList:
-    """Return the phases of CIF files, named after the files.
-
-    Parameters
-    ----------
-    paths
-        One CIF file per phase.
-
-    Returns
-    -------
-    phase_list
-        Phases in the order of the files, IDs from 0.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a file does not exist.
-    ValueError
-        If a file cannot be read or gives no atoms or no space group, or two have one name.
-    """
-    from orix.crystal_map import Phase, PhaseList
-
-    names = [path.stem for path in paths]
-    if len(set(names)) < len(names):
-        raise ValueError(f"phases are named after their files, two have one name: {names!r}")
-    phases = []
-    for path in paths:
-        # the parser behind prints its errors, which are raised, too
-        with _reading(path, "as a CIF file"), redirect_stdout(io.StringIO()):
-            phase = Phase.from_cif(path)
-        if phase.space_group is None or not len(phase.structure):
-            raise ValueError(
-                f"{str(path)!r} gives no atoms or no space group; take a complete CIF file"
-            )
-        phases.append(phase)
-    return PhaseList(phases)
 
 
 def read_scan(path: Path, *, lazy: bool = True) -> ElectronDiffraction2D:
@@ -218,7 +179,7 @@ def _silenced(name: str) -> Iterator[None]:
 @contextmanager
 def _reading(path: Path, how: str) -> Iterator[None]:
     """Turn whatever a reader raises into an error that names the file."""
-    if not path.exists():  # orix' CIF reader would look for it on the network
+    if not path.exists():
         raise FileNotFoundError(f"{str(path)!r} does not exist")
     try:
         yield

@@ -7,16 +7,12 @@ that give every phase and every grain its share. Plain arrays; maps belong to `c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pyxem_nas.diffraction import disorientation_angles
-
-if TYPE_CHECKING:
-    from orix.quaternion import Symmetry
 
 __all__ = ["balance_grains", "find_medoids", "segment_grains", "split_grains"]
 
@@ -25,7 +21,7 @@ def segment_grains(
     phase_id: np.ndarray,
     quaternions: np.ndarray,
     shape: tuple[int, ...],
-    point_groups: Sequence[Symmetry],
+    operations: Sequence[np.ndarray],
     *,
     angle: float = 5.0,
 ) -> np.ndarray:
@@ -39,8 +35,8 @@ def segment_grains(
         Orientations lab2crystal, scalar first, shape (n, 4).
     shape
         Navigation shape: (), (nx,) or (ny, nx).
-    point_groups
-        Point group of each phase.
+    operations
+        Laue operations of each phase, quaternions of shape (m, 4), see `laue_operations`.
     angle
         Neighbours of one phase whose disorientation in degrees is below belong to one grain.
 
@@ -51,9 +47,8 @@ def segment_grains(
 
     Examples
     --------
-    >>> from orix.quaternion.symmetry import Oh
     >>> phase_id, rotations = np.array([0, 0, -1, 0]), np.tile([1.0, 0, 0, 0], (4, 1))
-    >>> segment_grains(phase_id, rotations, (4,), [Oh]).tolist()
+    >>> segment_grains(phase_id, rotations, (4,), [rotations[:1]]).tolist()
     [0, 0, -1, 1]
     """
     n = len(phase_id)
@@ -63,7 +58,7 @@ def segment_grains(
     alike = (phase_id[first] == phase_id[second]) & (phase_id[first] >= 0)
     first, second = first[alike], second[alike]
     joined = np.zeros(len(first), bool)
-    for k, group in enumerate(point_groups):
+    for k, group in enumerate(operations):
         rows = np.flatnonzero(phase_id[first] == k)
         between = disorientation_angles(quaternions[first[rows]], quaternions[second[rows]], group)
         joined[rows] = between < angle
@@ -75,7 +70,7 @@ def segment_grains(
     return grains
 
 
-def find_medoids(grains: np.ndarray, quaternions: np.ndarray, point_group: Symmetry) -> np.ndarray:
+def find_medoids(grains: np.ndarray, quaternions: np.ndarray, operations: np.ndarray) -> np.ndarray:
     """Return for each grain of one phase the row that is nearest to the others of the grain.
 
     Parameters
@@ -84,8 +79,8 @@ def find_medoids(grains: np.ndarray, quaternions: np.ndarray, point_group: Symme
         Grain of each row, shape (n,).
     quaternions
         Orientations of the rows, shape (n, 4).
-    point_group
-        Point group of the phase.
+    operations
+        Laue operations of the phase, quaternions of shape (m, 4).
 
     Returns
     -------
@@ -97,7 +92,7 @@ def find_medoids(grains: np.ndarray, quaternions: np.ndarray, point_group: Symme
         rows = np.flatnonzero(grains == grain)
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), 15)).astype(int)]
         first, second = (a.ravel() for a in np.meshgrid(rows, rows, indexing="ij"))
-        angles = disorientation_angles(quaternions[first], quaternions[second], point_group)
+        angles = disorientation_angles(quaternions[first], quaternions[second], operations)
         medoids.append(rows[angles.reshape(len(rows), -1).sum(axis=1).argmin()])
     return np.array(medoids, int)
 
@@ -106,7 +101,7 @@ def split_grains(
     phase_id: np.ndarray,
     grains: np.ndarray,
     quaternions: np.ndarray,
-    point_groups: Sequence[Symmetry],
+    operations: Sequence[np.ndarray],
     rng: np.random.Generator,
     *,
     share: float = 0.25,
@@ -120,8 +115,8 @@ def split_grains(
     ----------
     phase_id, grains, quaternions
         Of n positions, all of them in a grain.
-    point_groups
-        Point group of each phase.
+    operations
+        Laue operations of each phase, quaternions of shape (m, 4), see `laue_operations`.
     rng
         Source of randomness.
     share
@@ -140,7 +135,7 @@ def split_grains(
         Rows of each, sorted; together all or fewer of the n.
     """
     training, validation = [], []
-    for k, group in enumerate(point_groups):
+    for k, group in enumerate(operations):
         rows = np.flatnonzero(phase_id == k)
         numbers = np.unique(grains[rows])
         if len(numbers) < min_grains:

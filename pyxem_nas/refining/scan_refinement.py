@@ -16,7 +16,7 @@ from pyxem_nas.diffraction import (
     Acquisition,
     Reflections,
     get_reflections,
-    laue_proper_group,
+    laue_operations,
     multiply_quaternions,
 )
 from pyxem_nas.indexing import (
@@ -95,9 +95,7 @@ def open_scan(
         sampler=sampler,
         spec=spec,
         reflections=get_reflections(bundle.phases),
-        symmetry=tuple(
-            np.ascontiguousarray(laue_proper_group(p).data.reshape(-1, 4)) for p in bundle.phases
-        ),
+        symmetry=tuple(laue_operations(p) for p in bundle.phases),
         acquisition=known,
     )
     data = s.data if s.data.ndim > 2 else s.data[None]

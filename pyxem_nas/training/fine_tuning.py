@@ -24,7 +24,7 @@ from pyxem_nas.bundles import ModelBundle
 from pyxem_nas.diffraction import (
     Acquisition,
     get_reflections,
-    laue_proper_group,
+    laue_operations,
     multiply_quaternions,
 )
 from pyxem_nas.indexing import get_specs
@@ -200,7 +200,7 @@ def fine_tune(
         xmap, bundle, scan, phase_names, min_reliability, min_confidence, navigation_mask,
         scan_rotation,
     )  # fmt: skip
-    groups = [laue_proper_group(phase) for phase in bundle.phases]
+    groups = [laue_operations(phase) for phase in bundle.phases]
     nav_shape = s.axes_manager._navigation_shape_in_array
     grains = segment_grains(phase_id, quaternions, nav_shape, groups)
     if labelled_by == "self-training":

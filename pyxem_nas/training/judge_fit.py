@@ -73,7 +73,7 @@ def fit_judges(
     patterns: KnownPatterns,
     reflections: Reflections,
     phase_id: int,
-    group,
+    symmetry: np.ndarray,
     *,
     spec: DescriptorSpec,
     wavelength: float,
@@ -89,8 +89,8 @@ def fit_judges(
         From `diffraction.get_reflections`.
     phase_id
         The phase in that table.
-    group
-        Its proper Laue group.
+    symmetry
+        Its Laue operations, quaternions of shape (n_operations, 4).
     spec
         Of the network's descriptors.
     wavelength
@@ -98,7 +98,6 @@ def fit_judges(
     precession_angle
         Degrees.
     """
-    symmetry = np.ascontiguousarray(group.data.reshape(-1, 4))
     judges, figures = {}, {}
     for kind in ("fast", "template", "refined"):
         # without refinement candidates are scored on the network's own descriptor
@@ -113,12 +112,12 @@ def fit_judges(
             precession_angle=precession_angle,
             refine=not fast,
         )
-        near = _candidates_right(rated.quaternions, patterns.quaternions, group)
+        near = _candidates_right(rated.quaternions, patterns.quaternions, symmetry)
         posterior = None if kind == "template" else patterns.log_posterior
         judge = fit_judge(rated, posterior, near)
         probability = judge_candidates(rated, patterns.log_posterior, judge)
         answers = rank_candidates(rated.quaternions, probability, rated.correlation, symmetry)
-        angles = disorientation_angles(answers["quaternions"][:, 0], patterns.quaternions, group)
+        angles = disorientation_angles(answers["quaternions"][:, 0], patterns.quaternions, symmetry)
         judges[kind] = judge
         figures[kind] = {
             "within_5_deg": float((angles < 5).mean()),
@@ -129,10 +128,10 @@ def fit_judges(
     return FittedJudges(judges, figures, answers["probability"][:, 0], angles < _RIGHT)
 
 
-def _candidates_right(quaternions, truth, group) -> np.ndarray:
+def _candidates_right(quaternions, truth, symmetry) -> np.ndarray:
     """Return which candidates (n, k) are within 5 degrees of the truth (n, 4)."""
     columns = [
-        disorientation_angles(quaternions[:, j], truth, group) < _RIGHT
+        disorientation_angles(quaternions[:, j], truth, symmetry) < _RIGHT
         for j in range(quaternions.shape[1])
     ]
     return np.stack(columns, axis=1) & quaternions.any(axis=-1)

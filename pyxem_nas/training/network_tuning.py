@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyxem_nas.bundles import dump_keras, load_keras
-from pyxem_nas.diffraction import OrientationCells, disorientation_angles, laue_proper_group
+from pyxem_nas.diffraction import OrientationCells, disorientation_angles, laue_operations
 from pyxem_nas.scans import DescriptorSource
 from pyxem_nas.training.measured import MeasuredPatterns
 from pyxem_nas.training.network_training import cell_labels
@@ -105,7 +105,7 @@ class TuningTask:
     inplane: np.ndarray  # in bins; 0 for the phase
     weights: np.ndarray  # probability of each row to be drawn
     cells: OrientationCells | None  # None: the phase
-    group: Any
+    group: np.ndarray | None
     phase_id: int | None
     sources: Mapping[str, DescriptorSource]
     turns: bool  # descriptors can be turned, Cartesian patterns not
@@ -122,7 +122,7 @@ class TuningTask:
             direction, inplane = training.phase_id, np.zeros(len(training))
             held, labels = validation, validation.phase_id
         else:
-            use, cells, group = "descriptors", bundle.cells[k], laue_proper_group(bundle.phases[k])
+            use, cells, group = "descriptors", bundle.cells[k], laue_operations(bundle.phases[k])
             direction, inplane = cells.encode(training.quaternions)
             held = validation.take(np.flatnonzero(validation.phase_id == k))
             labels = cell_labels(cells, held.quaternions)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pyxem_nas.bundles import Judge, ModelBundle, PhaseJudge, load_keras
-from pyxem_nas.diffraction import laue_proper_group
+from pyxem_nas.diffraction import laue_operations
 from pyxem_nas.indexing import (
     fit_phase_judge,
     get_refinement_spec,
@@ -94,7 +94,7 @@ def score_simulations(
 def _score_simulated_phase(bundle, k, descriptors, polar, simulator) -> np.ndarray:
     """Return the scores of one phase in its best orientation, (n, 3)."""
     model = load_keras(bundle.models[f"orientation_{k}"])
-    symmetry = np.ascontiguousarray(laue_proper_group(bundle.phases[k]).data.reshape(-1, 4))
+    symmetry = laue_operations(bundle.phases[k])
     judge = bundle.judges.get(k, {}).get("refined", Judge())
     grid = {
         "spec": get_refinement_spec(bundle.spec),

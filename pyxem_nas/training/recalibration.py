@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pyxem_nas.bundles import ModelBundle, Thresholds
-from pyxem_nas.diffraction import Acquisition, laue_proper_group
+from pyxem_nas.diffraction import Acquisition, laue_operations
 from pyxem_nas.indexing import Predictor, get_refinement_spec
 from pyxem_nas.scans import DescriptorSource
 from pyxem_nas.training.judge_fit import (
@@ -131,7 +131,7 @@ def _fit_phase(
         KnownPatterns(descriptors, polar, truth, *predictor.find_candidates(k, descriptors)),
         predictor.reflections,
         k,
-        laue_proper_group(bundle.phases[k]),
+        laue_operations(bundle.phases[k]),
         spec=bundle.spec,
         wavelength=acquisition.wavelength,
         precession_angle=acquisition.precession_angle,

@@ -388,9 +388,9 @@ def test_damaged_configuration_is_as_none(text, tmp_path, monkeypatch):
 
 
 def test_a_broken_cif_file_is_named_and_nothing_else_is_printed(tmp_path, capfd):
-    from pyxem_nas.maps.files import read_phases
+    from pyxem_nas.diffraction import read_phases
 
     (tmp_path / "a.cif").write_text("data_a\n_cell_length_a 4.0 4.0862\n")
     with pytest.raises(ValueError, match=r"a\.cif"):
-        read_phases([tmp_path / "a.cif"])
+        read_phases(tmp_path / "a.cif")
     assert capfd.readouterr().out == ""

@@ -3,13 +3,13 @@ import pytest
 from conftest import SHARED
 
 from pyxem_nas import Acquisition
+from pyxem_nas.diffraction import quaternions_to_matrices, random_quaternions
 from pyxem_nas.diffraction.dynamical import (
     SpotLibrary,
     draw_dynamical_spots,
     simulate_dynamical_spots,
 )
 from pyxem_nas.diffraction.kinematical import simulate_spots
-from pyxem_nas.diffraction.orientation import quaternions_to_matrices, random_quaternions
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.patterns.spec import DescriptorSpec
 from pyxem_nas.scans.camera import Randomization, simulate_descriptors

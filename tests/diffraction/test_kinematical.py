@@ -4,9 +4,9 @@ from diffsims.generators.simulation_generator import SimulationGenerator
 from orix.quaternion import Rotation
 from scipy.spatial import cKDTree
 
+from pyxem_nas.diffraction import random_quaternions
 from pyxem_nas.diffraction.acquisition import Acquisition
 from pyxem_nas.diffraction.kinematical import simulate_spots
-from pyxem_nas.diffraction.orientation import random_quaternions
 from pyxem_nas.diffraction.reflections import get_reflections
 
 

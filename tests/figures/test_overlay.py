@@ -12,8 +12,7 @@ from matplotlib.backend_bases import KeyEvent, MouseEvent
 from orix.crystal_map import PhaseList
 
 from pyxem_nas import Acquisition, ModelBundle
-from pyxem_nas.diffraction.disorientation import turned_about_beam
-from pyxem_nas.diffraction.orientation import random_quaternions
+from pyxem_nas.diffraction import random_quaternions, turned_about_beam
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.figures.overlay import plot_overlay
 from pyxem_nas.figures.spots import SpotMarks, Spots, format_hkl, locate_spots, turn_to_detector

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import logsumexp
 
 from pyxem_nas.bundles.judges import Judge
-from pyxem_nas.diffraction.orientation import make_cells
+from pyxem_nas.diffraction import make_cells
 from pyxem_nas.indexing.candidates import (
     _BLOCK,
     _block_maxima,

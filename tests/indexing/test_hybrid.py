@@ -8,9 +8,8 @@ import pytest
 from conftest import as_signal, draw_with_diffsims
 
 from pyxem_nas import Acquisition, ModelBundle, evaluate, simulate_scan
-from pyxem_nas.diffraction.disorientation import disorientation_angles
+from pyxem_nas.diffraction import disorientation_angles, laue_operations, random_quaternions
 from pyxem_nas.diffraction.kinematical import simulate_spots
-from pyxem_nas.diffraction.orientation import laue_proper_group, random_quaternions
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.maps.crystal_map import best_rotations
 
@@ -130,7 +129,7 @@ def test_second_crystal_is_found(steel_bundle):
         k = steel_bundle.phase_names.index(name)
         found[name] = np.zeros(16, bool)
         for phase_id, quaternions in answers:
-            angle = disorientation_angles(quaternions, true, laue_proper_group(phase))
+            angle = disorientation_angles(quaternions, true, laue_operations(phase))
             found[name] |= (np.asarray(phase_id) == k) & (angle < 5)
     both = found["NbC"] & found["cementite"]
     assert both.mean() >= 0.5

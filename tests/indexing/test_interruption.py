@@ -347,7 +347,7 @@ t.search_some(Path(sys.argv[1]))
 
 def search_some(folder):
     """Search two tiny networks; return the report."""
-    from pyxem_nas.diffraction.orientation import make_cells
+    from pyxem_nas.diffraction import make_cells
     from pyxem_nas.diffraction.reflections import get_reflections
     from pyxem_nas.scans.source import DescriptorSource
     from pyxem_nas.training.search import SearchSettings, search_orientation_architecture
@@ -381,7 +381,7 @@ def test_search_that_was_killed_repeats_no_completed_trial(tmp_path, monkeypatch
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_bundle_is_the_same_for_the_same_seed_and_after_a_kill(tmp_path, monkeypatch):
     from pyxem_nas.bundles.network_files import load_keras
-    from pyxem_nas.diffraction.orientation import make_cells
+    from pyxem_nas.diffraction import make_cells
     from pyxem_nas.training import bundle_training
 
     tiny = Architecture(width=8, n_blocks=1)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from conftest import draw_with_diffsims
 
+from pyxem_nas.diffraction import random_quaternions
 from pyxem_nas.diffraction.acquisition import Acquisition
-from pyxem_nas.diffraction.orientation import random_quaternions
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.indexing.overlaps import OverlapJudge, take_out_spots
 from pyxem_nas.indexing.refinement import REFINEMENT_SPEC
@@ -62,7 +62,7 @@ def test_nothing_is_left_of_nothing(crystals):
 
 
 def test_taking_out_turns_with_the_pattern(crystals):
-    from pyxem_nas.diffraction.orientation import multiply_quaternions
+    from pyxem_nas.diffraction import multiply_quaternions
 
     first, _, images, reflections = crystals
     both = describe(images[0] + images[1], REFINEMENT_SPEC)

@@ -3,8 +3,8 @@ import pytest
 from conftest import draw_with_diffsims
 
 from pyxem_nas.bundles.judges import PhaseJudge
+from pyxem_nas.diffraction import random_quaternions
 from pyxem_nas.diffraction.acquisition import Acquisition
-from pyxem_nas.diffraction.orientation import random_quaternions
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.indexing.phase_scores import N_SCORES, fit_phase_judge, judge_phases, score_phase
 from pyxem_nas.indexing.refinement import REFINEMENT_SPEC
@@ -59,7 +59,7 @@ def test_scores_turn_with_the_pattern_and_do_not_know_brightness(patterns, refle
     # a turn of the pattern by 30 degrees counter-clockwise is R Rz(-30)
     half = np.deg2rad(-30) / 2
     turn = np.array([np.cos(half), 0, 0, np.sin(half)])
-    from pyxem_nas.diffraction.orientation import multiply_quaternions
+    from pyxem_nas.diffraction import multiply_quaternions
 
     turned = multiply_quaternions(truth, turn)
     after = score_phase(3 * np.roll(polar, 30, axis=2), turned, reflections, 1, **GRID)

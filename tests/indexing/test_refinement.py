@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from conftest import draw_with_diffsims, perturb
 
-from pyxem_nas.diffraction.disorientation import disorientation_angles
-from pyxem_nas.diffraction.orientation import (
-    laue_proper_group,
+from pyxem_nas.diffraction import (
+    disorientation_angles,
+    laue_operations,
     random_quaternions,
 )
 from pyxem_nas.diffraction.reflections import get_reflections
@@ -34,7 +34,7 @@ def test_perturbed_orientation_comes_back(name, steel, titanium):
     truth = random_quaternions(24, rng)
     polar = polar_patterns(phase, truth)
     start = perturb(truth, 0.9, rng)
-    group = laue_proper_group(phase)
+    group = laue_operations(phase)
     reflections = get_reflections([phase])
     settings = {"wavelength": 0.02508, "precession_angle": 0.5}
     refined, score, _ = refine_candidates(polar, start[:, None], reflections, 0, **settings)
@@ -77,7 +77,7 @@ def score_by_numpy(polar, quaternion, reflections, wavelength, precession, width
     """Return the score as `refine_candidates` defines it, spot by spot."""
     from scipy.ndimage import map_coordinates
 
-    from pyxem_nas.diffraction.orientation import quaternions_to_matrices
+    from pyxem_nas.diffraction import quaternions_to_matrices
 
     spec = REFINEMENT_SPEC
     x, y, z = (reflections.vectors @ quaternions_to_matrices(quaternion)).T

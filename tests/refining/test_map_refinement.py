@@ -8,7 +8,7 @@ from orix.quaternion import Rotation
 
 from pyxem_nas import Acquisition, ModelBundle, fit_distortion, refine_orientations
 from pyxem_nas.bundles.bundle import number_phases
-from pyxem_nas.diffraction.orientation import multiply_quaternions, random_quaternions
+from pyxem_nas.diffraction import multiply_quaternions, random_quaternions
 from pyxem_nas.patterns.distortion import describe_matrix, fit_displacements, measure_spots
 
 ACQUISITION = Acquisition(200, 0.5)

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 
-from pyxem_nas.diffraction.orientation import random_quaternions
+from pyxem_nas.diffraction import random_quaternions
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.patterns.spec import DescriptorSpec
 from pyxem_nas.scans.camera import Randomization, _expose, _noise_tables, simulate_descriptors

@@ -5,8 +5,8 @@ from diffsims.generators.simulation_generator import SimulationGenerator
 from orix.crystal_map import Phase, PhaseList
 from orix.quaternion import Rotation
 
+from pyxem_nas.diffraction import disorientation_angles, laue_operations
 from pyxem_nas.diffraction.acquisition import Acquisition
-from pyxem_nas.diffraction.disorientation import disorientation_angles
 from pyxem_nas.diffraction.hosts import get_lattice_parameters
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.maps.crystal_map import NOT_INDEXED
@@ -118,7 +118,7 @@ def test_grain_has_one_phase_and_nearly_one_orientation(scan):
         rows = truth.prop["grain"] == grain
         assert len(set(truth.phase_id[rows])) == 1
         q = truth.rotations.data[rows]
-        group = phases[int(truth.phase_id[rows][0])].point_group
+        group = laue_operations(phases[int(truth.phase_id[rows][0])])
         spreads.append(disorientation_angles(q, np.repeat(q[:1], len(q), axis=0), group))
     spread = np.concatenate(spreads)
     assert 0.05 < np.sqrt(np.mean(spread**2)) < 0.8

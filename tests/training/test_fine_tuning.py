@@ -17,9 +17,9 @@ from pyxem_nas.bundles.architectures import (
 from pyxem_nas.bundles.bundle import number_phases
 from pyxem_nas.bundles.judges import Judge, Thresholds
 from pyxem_nas.bundles.network_files import dump_keras
-from pyxem_nas.diffraction.disorientation import disorientation_angles
-from pyxem_nas.diffraction.orientation import (
-    laue_proper_group,
+from pyxem_nas.diffraction import (
+    disorientation_angles,
+    laue_operations,
     make_cells,
     multiply_quaternions,
     random_quaternions,
@@ -71,7 +71,7 @@ def test_grains_end_at_phases_and_at_large_angles(steel):
     quaternions[1, 1] = [np.cos(np.pi / 4), 0, 0, np.sin(np.pi / 4)]  # the same to a cubic crystal
     phase_id = np.zeros((3, 4), int)
     phase_id[2, :2], phase_id[0, 3] = 1, -1
-    groups = [laue_proper_group(steel["ferrite"]), laue_proper_group(steel["NbC"])]
+    groups = [laue_operations(steel["ferrite"]), laue_operations(steel["NbC"])]
     grains = segment_grains(phase_id.ravel(), quaternions.reshape(-1, 4), (3, 4), groups)
     expected = [[0, 0, 1, -1], [0, 0, 1, 1], [2, 2, 1, 1]]
     np.testing.assert_array_equal(grains.reshape(3, 4), expected)
@@ -79,7 +79,7 @@ def test_grains_end_at_phases_and_at_large_angles(steel):
 
 def test_no_grain_nor_orientation_is_on_both_sides_of_the_split(steel):
     rng = np.random.default_rng(0)
-    group = laue_proper_group(steel["NbC"])
+    group = laue_operations(steel["NbC"])
     of_grain = random_quaternions(16, rng)
     of_grain[8:] = of_grain[:8]  # grains apart in the scan, of one orientation
     grains = np.repeat(np.arange(16), 5)
@@ -92,7 +92,7 @@ def test_no_grain_nor_orientation_is_on_both_sides_of_the_split(steel):
 
 
 def test_few_grains_all_train(steel):
-    group = laue_proper_group(steel["NbC"])
+    group = laue_operations(steel["NbC"])
     quaternions = np.tile([1.0, 0, 0, 0], (9, 1))
     training, validation = split_grains(
         np.zeros(9, int), np.arange(9) // 3, quaternions, [group], np.random.default_rng(0)
@@ -470,7 +470,7 @@ def test_other_grain_of_real_silver_keeps_its_orientation(monkeypatch):
     assert counts["training_patterns"] == 100
     assert counts["validation_grains"] == 0  # its two parts are one orientation
     after = signal.index_phase_orientation(tuned, **options, **index)
-    group = laue_proper_group(bundle.phases[0])
+    group = laue_operations(bundle.phases[0])
     other = ((labels >= 0) & ~learned).ravel()
     angles = disorientation_angles(after.rotations.data[other], xmap.rotations.data[other], group)
     assert (angles < 3).mean() > 0.98

@@ -9,7 +9,7 @@ from conftest import build_tiny_trunk
 
 from pyxem_nas import Acquisition, ModelBundle, example_phases, search_models
 from pyxem_nas.bundles.architectures import Architecture, PatternArchitecture
-from pyxem_nas.diffraction.orientation import make_cells
+from pyxem_nas.diffraction import make_cells
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.patterns.spec import PatternSpec
 from pyxem_nas.scans.source import DescriptorSource

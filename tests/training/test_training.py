@@ -6,9 +6,9 @@ from pyxem_nas.bundles.architectures import (
     build_orientation_network,
     build_phase_network,
 )
+from pyxem_nas.diffraction import make_cells, random_quaternions
 from pyxem_nas.diffraction.acquisition import Acquisition
 from pyxem_nas.diffraction.foreign import make_foreign_reflections
-from pyxem_nas.diffraction.orientation import make_cells, random_quaternions
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.indexing.candidates import judge_candidates
 from pyxem_nas.indexing.refinement import RatedCandidates
