@@ -1,70 +1,23 @@
 """Phase and orientation maps from scanning electron diffraction, inside HyperSpy and pyxem.
 
-Importing this package gives `ElectronDiffraction2D` the methods `get_polar_descriptors` and
-`index_phase_orientation`. It imports neither TensorFlow nor Keras.
+Importing this package gives pyxem's `ElectronDiffraction2D` the methods `get_polar_descriptors` and
+`index_phase_orientation`: at once where pyxem is imported already, else when it is. All else is
+imported where it is first used; the public names are in `__init__.pyi`. TensorFlow and Keras are
+imported by functions that need them.
 """
 
 from importlib.metadata import version as _version
 
-from pyxem_nas.bundles import (
-    Architecture,
-    BundleError,
-    Judge,
-    ModelBundle,
-    PhaseJudge,
-    Thresholds,
-    set_default_bundle,
-    shipped_bundles,
-)
-from pyxem_nas.diffraction import Acquisition, read_phases
-from pyxem_nas.figures import (
-    Overlay,
-    plot_map,
-    plot_overlay,
-    plot_posterior,
-    plot_search,
-    write_report,
-)
-from pyxem_nas.maps import Evaluation, evaluate, make_crystal_map, save_map, write_mtex_script
-from pyxem_nas.patterns import CalibrationFit, DescriptorSpec
-from pyxem_nas.refining import fit_distortion, refine_orientations
-from pyxem_nas.scans import Randomization, example_phases, simulate_scan
-from pyxem_nas.signals import attach_methods as _attach_methods
-from pyxem_nas.training import MapFrame, fine_tune, search_models
+import lazy_loader as _lazy_loader
+from wrapt import when_imported as _when_imported
 
+__getattr__, __dir__, __all__ = _lazy_loader.attach_stub(__name__, __file__)
 __version__ = _version("pyxem-nas")
-__all__ = [
-    "Acquisition",
-    "Architecture",
-    "BundleError",
-    "CalibrationFit",
-    "DescriptorSpec",
-    "Evaluation",
-    "Judge",
-    "MapFrame",
-    "ModelBundle",
-    "Overlay",
-    "PhaseJudge",
-    "Randomization",
-    "Thresholds",
-    "evaluate",
-    "example_phases",
-    "fine_tune",
-    "fit_distortion",
-    "make_crystal_map",
-    "plot_map",
-    "plot_overlay",
-    "plot_posterior",
-    "plot_search",
-    "read_phases",
-    "refine_orientations",
-    "save_map",
-    "search_models",
-    "set_default_bundle",
-    "shipped_bundles",
-    "simulate_scan",
-    "write_mtex_script",
-    "write_report",
-]
 
-_attach_methods()
+
+# the package, not the class's module: when that one is done the package around it still is not
+@_when_imported("pyxem.signals")
+def _attach_methods(_: object) -> None:
+    from pyxem_nas.signals import attach_methods
+
+    attach_methods()

@@ -1,18 +1,18 @@
 """Files that are written whole or not at all.
 
-Owns the one way in which the package replaces a file. What is in the files belongs to their owners:
-bundles, maps, checkpoints, settings.
+Owns the one way in which the package replaces a file, and the look before hours of work whether it
+may. What is in the files belongs to their owners: bundles, maps, checkpoints, settings.
 """
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing"]
+__all__ = ["check_can_write", "replacing"]
 
 
 @contextmanager
@@ -54,3 +54,27 @@ def replacing(path: Path | str) -> Iterator[Path]:
         raise OSError(*([error.errno] if error.errno else []), message) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_can_write(paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Raise an error where a folder is missing or a file would be replaced against the wish.
+
+    Parameters
+    ----------
+    paths
+        Files to be written later.
+    overwrite
+        Whether they may replace others.
+
+    Raises
+    ------
+    FileExistsError
+        If one exists and ``overwrite`` is False.
+    FileNotFoundError
+        If the folder of one does not exist.
+    """
+    for path in paths:
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"folder {str(path.parent)!r} does not exist; make it first")
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{str(path)!r} exists; pass --overwrite to replace it")

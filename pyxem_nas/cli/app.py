@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -47,6 +48,7 @@ def main() -> None:
     """Run the command line and exit with its code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's talk about the processor
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files: no display needed
+    _hide_deprecations()
     try:
         app()
     except _WRONG_USE as error:
@@ -59,6 +61,16 @@ def main() -> None:
             raise
         say(f"Error: {error}", style="red")
         sys.exit(1)
+
+
+def _hide_deprecations() -> None:
+    """Keep from the user of the command what HyperSpy and pyxem tell programmers."""
+    if sys.warnoptions:  # somebody asks for warnings
+        return
+    for category in (UserWarning, FutureWarning):  # HyperSpy's visible ones are UserWarnings
+        warnings.filterwarnings(
+            "ignore", ".*(deprecated|has moved|will be removed|may be removed)", category
+        )
 
 
 @app.callback(invoke_without_command=True)

@@ -9,7 +9,6 @@ import typer
 
 from pyxem_nas.cli.console import print_json, print_result
 from pyxem_nas.cli.options import AsJson
-from pyxem_nas.maps import read_map
 
 commands = typer.Typer()
 
@@ -24,7 +23,7 @@ def evaluate_map(
 
     Phases are matched by name. Positions that were rejected count as wrong.
     """
-    from pyxem_nas.maps import evaluate
+    from pyxem_nas.maps import evaluate, read_map
 
     evaluation = evaluate(read_map(map_file), read_map(reference))
     if as_json:

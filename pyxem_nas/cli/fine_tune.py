@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ from pyxem_nas.cli.console import (
     send_logs_to_stderr,
     show_status,
 )
-from pyxem_nas.maps import check_can_write, read_map, read_scan
+from pyxem_nas.file_writing import check_can_write
 
 commands = typer.Typer()
 
@@ -28,16 +29,25 @@ class FrameName(StrEnum):
     astar = "astar"
 
 
+@dataclass(frozen=True)
+class MappedScanOptions(cli_options.ScanOptions):
+    """What a file may not say of its patterns, and what its map says already."""
+
+    scan_rotation: Annotated[
+        float,
+        cli_options.option("Degrees from diffraction to scan frame that the map's rotations hold."),
+    ] = 0.0
+
+
 @commands.command(
     "fine-tune",
     epilog="Examples: `pyxem-nas fine-tune scan.blo map.ang --frame astar --bundle steel --scale "
     "0.0123 --output mine.nas`\n\n`pyxem-nas fine-tune scan.blo --bundle steel --scale 0.0123 "
     "--output mine.nas` learns from the scan's own confident answers",
 )
+@cli_options.spread_options
 def fine_tune_bundle(
     scan_file: Annotated[Path, typer.Argument(metavar="SCAN", help="Scan that HyperSpy reads.")],
-    bundle: cli_options.Bundle,
-    output: Annotated[Path, cli_options.option("Bundle to write, .nas.")],
     map_file: Annotated[
         Path | None,
         typer.Argument(
@@ -46,6 +56,9 @@ def fine_tune_bundle(
             show_default=False,
         ),
     ] = None,
+    *,
+    bundle: cli_options.Bundle,
+    output: Annotated[Path, cli_options.option("Bundle to write, .nas.")],
     frame: Annotated[
         FrameName,
         cli_options.option(
@@ -62,17 +75,7 @@ def fine_tune_bundle(
         list[str] | None,
         cli_options.option("MAP_NAME=BUNDLE_NAME of a phase, can be given several times."),
     ] = None,
-    scale: cli_options.Scale = None,
-    units: cli_options.Units = None,
-    center: cli_options.Center = None,
-    mask: cli_options.Mask = None,
-    flip: cli_options.Flip = None,
-    scan_rotation: Annotated[
-        float,
-        cli_options.option("Degrees from diffraction to scan frame that the map's rotations hold."),
-    ] = 0.0,
-    beam_energy: cli_options.BeamEnergy = None,
-    precession: cli_options.Precession = None,
+    stated: MappedScanOptions,
     positions: Annotated[int, cli_options.option("Patterns learned from, at most.", min=1)] = 4000,
     epochs: Annotated[int, cli_options.option("Passes, at most.", min=1)] = 8,
     seed: cli_options.Seed = 0,
@@ -91,21 +94,15 @@ def fine_tune_bundle(
     log_progress()
     with show_status("Loading pyxem and the bundle"):
         from pyxem_nas.bundles import ModelBundle
+        from pyxem_nas.maps import read_map, read_scan
         from pyxem_nas.training import fine_tune
 
         model = ModelBundle.load(bundle)
     send_logs_to_stderr()
-    settings = cli_options.collect_settings(
-        model,
-        mask=mask,
-        flip=flip,
-        scan_rotation=scan_rotation,
-        beam_energy=beam_energy,
-        precession=precession,
-    )
+    settings = stated.collect_settings(model)
     xmap = None if map_file is None else read_map(map_file)
     scan = read_scan(scan_file)
-    cli_options.calibrate(scan, scale, units)
+    stated.calibrate(scan)
     tuned = fine_tune(
         model,
         scan,
@@ -114,7 +111,7 @@ def fine_tune_bundle(
         min_confidence=min_confidence,
         frame="astar" if frame is FrameName.astar else None,
         phase_names=names,
-        center=cli_options.parse_center(center) or cli_options.known_center(scan),
+        center=stated.get_center(scan),
         **settings,
         n_positions=positions,
         epochs=epochs,

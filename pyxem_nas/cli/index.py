@@ -15,7 +15,7 @@ import typer
 from pyxem_nas.cli import options as cli_options
 from pyxem_nas.cli.console import format_percent, print_json, say, send_logs_to_stderr, show_status
 from pyxem_nas.cli.output import write_maps
-from pyxem_nas.maps import check_can_write, read_scan
+from pyxem_nas.file_writing import check_can_write
 
 if TYPE_CHECKING:
     from orix.crystal_map import CrystalMap
@@ -31,8 +31,10 @@ commands = typer.Typer()
     "\n\n`pyxem-nas index a.mib b.mib --bundle mine.nas --scale 0.0123 --output maps/{stem}.ctf`"
     "\n\n`pyxem-nas index scan.blo --bundle steel --scale 0.0123 --report`"
 )
+@cli_options.spread_options
 def index(
     files: Annotated[list[Path], typer.Argument(help="Scans, of any format that HyperSpy reads.")],
+    *,
     bundle: cli_options.Bundle,
     output: Annotated[
         list[str] | None,
@@ -41,15 +43,8 @@ def index(
             "scan's name. A PNG is put beside the first. [default: {stem}_map.h5]"
         ),
     ] = None,
-    scale: cli_options.Scale = None,
-    units: cli_options.Units = None,
-    center: cli_options.Center = None,
-    mask: cli_options.Mask = None,
-    flip: cli_options.Flip = None,
-    scan_rotation: cli_options.ScanRotation = 0.0,
-    beam_energy: cli_options.BeamEnergy = None,
-    precession: cli_options.Precession = None,
-    method: cli_options.Method = None,
+    stated: cli_options.ScanOptions,
+    indexing: cli_options.IndexingOptions,
     phase: Annotated[
         list[str] | None,
         cli_options.option(
@@ -57,9 +52,6 @@ def index(
         ),
     ] = None,
     n_best: Annotated[int, cli_options.option("Orientations kept per position.", min=1)] = 1,
-    refine: cli_options.Refine = True,
-    min_confidence: cli_options.MinConfidence = None,
-    precision: cli_options.Precision = cli_options.PrecisionName.auto,
     report: Annotated[
         bool,
         cli_options.option(
@@ -87,51 +79,25 @@ def index(
     plan = _plan_outputs(files, output or ["{stem}_map.h5"], overwrite, report)
     with show_status("Loading pyxem and the bundle"):
         from pyxem_nas.bundles import ModelBundle
-        from pyxem_nas.indexing import choose_precision, remove_store
 
         model = ModelBundle.load(bundle)
     send_logs_to_stderr()
-    stated_center = cli_options.parse_center(center)
+    stated.parse_center()  # refused once, before the work, not once a file
     options = {
-        "method": cli_options.parse_method(method or ["hybrid"]),
+        **indexing.collect_settings(),
         "phases": phase,
-        **cli_options.collect_settings(
-            model,
-            mask=mask,
-            flip=flip,
-            scan_rotation=scan_rotation,
-            beam_energy=beam_energy,
-            precession=precession,
-        ),
+        **stated.collect_settings(model),
         "n_best": n_best,
-        "refine": refine,
-        "min_confidence": min_confidence,
-        "precision": precision.value,
         # a log has no use for a bar
         "show_progressbar": None if sys.stdout.isatty() and not as_json else False,
     }
     results = []
     for file, paths in zip(files, plan, strict=True):
         try:
-            scan = read_scan(file, lazy=lazy)
-            cli_options.calibrate(scan, scale, units)
-            where = stated_center or cli_options.known_center(scan)
-            store = paths[0].with_name(f"{paths[0].name}.blocks")
-            if not resume:
-                remove_store(store)
-            settings = options | {"center": where}
-            with _collected_warnings() as messages:
-                result = index_scan(scan, model, settings | {"store": store})
-            for message in messages:
-                say(f"Warning: {file}: {message}", style="yellow")
-            xmap = result.pop("map")
-            result["files"] = write_maps(paths, xmap, overwrite=overwrite)
-            remove_store(store)
-            if report:
-                settings["precision"] = choose_precision(precision.value)  # what auto was
-                settings["patterns per second"] = round(result["patterns_per_second"])
-                page = _report(paths[0], file.name, xmap, scan, model, settings, messages)
-                result["files"].append(page)
+            result = _index_file(
+                file, paths, model, stated, options,
+                lazy=lazy, resume=resume, overwrite=overwrite, report=report,
+            )  # fmt: skip
             say(describe_result(file, result))
         except KeyboardInterrupt:
             say("Stopped; the same command with --resume goes on where it was", style="red")
@@ -146,6 +112,43 @@ def index(
         print_json(results)
     if any("error" in result for result in results):
         raise typer.Exit(1)
+
+
+def _index_file(
+    file: Path,
+    paths: Sequence[Path],
+    bundle: ModelBundle,
+    stated: cli_options.ScanOptions,
+    options: Mapping[str, Any],
+    *,
+    lazy: bool,
+    resume: bool,
+    overwrite: bool,
+    report: bool,
+) -> dict[str, Any]:
+    """Index one scan, write its maps and its report; return what came out."""
+    from pyxem_nas.indexing import choose_precision, remove_store
+    from pyxem_nas.maps import read_scan
+
+    scan = read_scan(file, lazy=lazy)
+    stated.calibrate(scan)
+    store = paths[0].with_name(f"{paths[0].name}.blocks")
+    if not resume:
+        remove_store(store)
+    settings = {**options, "center": stated.get_center(scan)}
+    with _collected_warnings() as messages:
+        result = index_scan(scan, bundle, settings | {"store": store})
+    for message in messages:
+        say(f"Warning: {file}: {message}", style="yellow")
+    xmap = result.pop("map")
+    result["files"] = write_maps(paths, xmap, overwrite=overwrite)
+    remove_store(store)
+    if report:
+        settings["precision"] = choose_precision(options["precision"])  # what auto was
+        settings["patterns per second"] = round(result["patterns_per_second"])
+        page = _report(paths[0], file.name, xmap, scan, bundle, settings, messages)
+        result["files"].append(page)
+    return result
 
 
 def _plan_outputs(

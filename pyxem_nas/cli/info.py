@@ -12,8 +12,7 @@ from rich.table import Table
 
 from pyxem_nas.cli.console import grow_tree, print_json, print_result
 from pyxem_nas.cli.options import AsJson, Overwrite, option
-from pyxem_nas.diffraction import get_lattice_parameters
-from pyxem_nas.maps import check_can_write
+from pyxem_nas.file_writing import check_can_write
 from pyxem_nas.plain_values import to_plain
 
 if TYPE_CHECKING:
@@ -85,6 +84,8 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _describe_phase(bundle: ModelBundle, phase_id: int) -> dict[str, Any]:
     """Return what tells one phase of a bundle from another."""
+    from pyxem_nas.diffraction import get_lattice_parameters
+
     phase = bundle.phase_list[phase_id]
     elements = [atom.element for atom in phase.structure]
     counts = {element: elements.count(element) for element in dict.fromkeys(elements)}

@@ -14,8 +14,6 @@ from pyxem_nas.cli import options as cli_options
 from pyxem_nas.cli.console import say, send_logs_to_stderr, show_status
 from pyxem_nas.cli.index import describe_result, index_scan
 from pyxem_nas.cli.output import write_maps
-from pyxem_nas.live import SCAN_PATTERNS, watch_folder
-from pyxem_nas.maps import read_scan
 from pyxem_nas.plain_values import to_plain
 
 if TYPE_CHECKING:
@@ -29,8 +27,10 @@ commands = typer.Typer()
     "`pyxem-nas live scans --bundle steel --scale 0.0123 --method network --no-refine` is the "
     "fast mode, which keeps up with a fast camera."
 )
+@cli_options.spread_options
 def live(
     folder: Annotated[Path, typer.Argument(help="Folder into which scans are written.")],
+    *,
     bundle: cli_options.Bundle,
     pattern: Annotated[
         list[str] | None,
@@ -59,18 +59,8 @@ def live(
             "Stop after so many seconds without a new scan. [default: never]", min=0
         ),
     ] = None,
-    scale: cli_options.Scale = None,
-    units: cli_options.Units = None,
-    center: cli_options.Center = None,
-    mask: cli_options.Mask = None,
-    flip: cli_options.Flip = None,
-    scan_rotation: cli_options.ScanRotation = 0.0,
-    beam_energy: cli_options.BeamEnergy = None,
-    precession: cli_options.Precession = None,
-    method: cli_options.Method = None,
-    refine: cli_options.Refine = True,
-    min_confidence: cli_options.MinConfidence = None,
-    precision: cli_options.Precision = cli_options.PrecisionName.auto,
+    stated: cli_options.ScanOptions,
+    indexing: cli_options.IndexingOptions,
     overwrite: cli_options.Overwrite = False,
     as_json: cli_options.AsJson = False,
 ) -> None:
@@ -85,25 +75,16 @@ def live(
     _check_templates(templates)
     with show_status("Loading pyxem and the bundle"):
         from pyxem_nas.bundles import ModelBundle
+        from pyxem_nas.live import SCAN_PATTERNS, watch_folder
 
         model = ModelBundle.load(bundle)
     send_logs_to_stderr()
+    stated.parse_center()  # refused once, before the work, not once a file
     options = {
-        "method": cli_options.parse_method(method or ["hybrid"]),
-        **cli_options.collect_settings(
-            model,
-            mask=mask,
-            flip=flip,
-            scan_rotation=scan_rotation,
-            beam_energy=beam_energy,
-            precession=precession,
-        ),
-        "refine": refine,
-        "min_confidence": min_confidence,
-        "precision": precision.value,
+        **indexing.collect_settings(),
+        **stated.collect_settings(model),
         "show_progressbar": False,
     }
-    calibration = {"scale": scale, "units": units, "center": cli_options.parse_center(center)}
     scans = watch_folder(
         folder,
         patterns=pattern or SCAN_PATTERNS,
@@ -115,7 +96,7 @@ def live(
     counts = {"indexed": 0, "failed": 0}
     try:
         for path in scans:
-            result = _index_file(path, model, calibration, options, templates)
+            result = _index_file(path, model, stated, options, templates)
             counts["failed" if "error" in result else "indexed"] += 1
             if as_json:
                 print(json.dumps(to_plain({"scan": path} | result), allow_nan=False), flush=True)
@@ -152,16 +133,17 @@ def _is_done(path: Path, templates: Sequence[str], overwrite: bool) -> bool:
 def _index_file(
     path: Path,
     bundle: ModelBundle,
-    calibration: Mapping[str, Any],
+    stated: cli_options.ScanOptions,
     options: Mapping[str, Any],
     templates: Sequence[str],
 ) -> dict[str, Any]:
     """Index one scan and write its maps; return what came out, or the error."""
+    from pyxem_nas.maps import read_scan
+
     try:
         scan = read_scan(path, lazy=True)
-        cli_options.calibrate(scan, calibration["scale"], calibration["units"])
-        center = calibration["center"] or cli_options.known_center(scan)
-        result = index_scan(scan, bundle, {**options, "center": center})
+        stated.calibrate(scan)
+        result = index_scan(scan, bundle, {**options, "center": stated.get_center(scan)})
         # an older map of a file that has changed since is replaced
         maps = _name_maps(path, templates)
         result["files"] = write_maps(maps, result.pop("map"), overwrite=True)

@@ -1,20 +1,23 @@
 """Options that several commands share.
 
 Owns their names, help and types, so that they read the same everywhere, and what is made of their
-values: those that only one command has, and the texts that differ, are in the command's module.
+values. A command takes a group of them, `ScanOptions` or `IndexingOptions`, as one argument:
+`spread_options` makes an option of each field. Those that only one command has, and the texts that
+differ, are in the command's module.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
-
-from pyxem_nas.maps import read_mask
 
 if TYPE_CHECKING:
     from pyxem.signals import ElectronDiffraction2D
@@ -25,30 +28,17 @@ if TYPE_CHECKING:
 __all__ = [
     "AsJson",
     "Axis",
-    "BeamEnergy",
     "Bundle",
-    "Center",
-    "Flip",
-    "Mask",
-    "Method",
-    "MinConfidence",
+    "IndexingOptions",
     "Overwrite",
     "PhaseInput",
-    "Precession",
     "Precision",
     "PrecisionName",
-    "Refine",
-    "Scale",
-    "ScanRotation",
+    "ScanOptions",
     "Seed",
-    "Units",
-    "calibrate",
     "check_map_names",
-    "collect_settings",
-    "known_center",
     "option",
-    "parse_center",
-    "parse_method",
+    "spread_options",
 ]
 
 _MAP_SUFFIXES = (".ang", ".ctf", ".h5", ".hdf5")
@@ -83,39 +73,56 @@ def option(help_text: str, *names: str, **settings: Any) -> Any:
     )
 
 
+def spread_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command whose groups of options, dataclasses, are spread: an option per field.
+
+    Parameters
+    ----------
+    command
+        Its parameters annotated with a dataclass are filled from the options.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    parameters = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in groups:
+            parameters += _field_parameters(groups[name])
+        else:
+            parameters.append(
+                parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+            )
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        for name, group in groups.items():
+            own = {field.name: values.pop(field.name) for field in dataclasses.fields(group)}
+            values[name] = group(**own)
+        command(**values)
+
+    # typer reads both
+    run.__signature__ = inspect.Signature(parameters)
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _field_parameters(group: type) -> list[inspect.Parameter]:
+    """Return the fields of a group of options as parameters of a function."""
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in dataclasses.fields(group)
+    ]
+
+
 AsJson = Annotated[bool, option("Print JSON, for scripts.", "--json")]
 Overwrite = Annotated[bool, option("Replace files that exist.", "--overwrite")]
 Bundle = Annotated[str, option("Name of a shipped bundle, or a .nas file.")]
 Seed = Annotated[int, option("Seed of all that is random.")]
-
-# what a file may not say of its patterns
-Scale = Annotated[float | None, option("Size of a detector pixel. [default: the file's]")]
-Units = Annotated[str | None, option("Units of the scale, 1/nm or mrad. [default: 1/angstrom]")]
-Center = Annotated[
-    str | None,
-    option(
-        "Direct beam in pixels, or auto to find it. [default: the file's, else auto]",
-        metavar="X,Y|auto",
-    ),
-]
-Mask = Annotated[Path | None, option("Image .npy, True = detector pixel left out.")]
-Flip = Annotated[Axis | None, option("Axis along which the camera mirrors.")]
-ScanRotation = Annotated[float, option("Degrees from diffraction to scan frame.")]
-BeamEnergy = Annotated[float | None, option("In kV. [default: the file's, else the bundle's]")]
-Precession = Annotated[float | None, option("In degrees. [default: the file's, else the bundle's]")]
-
-# how it is indexed
-Method = Annotated[
-    list[str] | None,
-    option(
-        "hybrid, network or template; PHASE=METHOD for one phase, can be given several times. "
-        "[default: hybrid]"
-    ),
-]
-Refine = Annotated[bool, option("Refine the orientations.")]
-MinConfidence = Annotated[
-    float | None, option("Answers below are rejected. [default: the bundle's]", min=0, max=1)
-]
 Precision = Annotated[
     PrecisionName,
     option(
@@ -125,70 +132,117 @@ Precision = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class ScanOptions:
+    """What a file may not say of its patterns."""
+
+    scale: Annotated[float | None, option("Size of a detector pixel. [default: the file's]")] = None
+    units: Annotated[
+        str | None, option("Units of the scale, 1/nm or mrad. [default: 1/angstrom]")
+    ] = None
+    center: Annotated[
+        str | None,
+        option(
+            "Direct beam in pixels, or auto to find it. [default: the file's, else auto]",
+            metavar="X,Y|auto",
+        ),
+    ] = None
+    mask: Annotated[Path | None, option("Image .npy, True = detector pixel left out.")] = None
+    flip: Annotated[Axis | None, option("Axis along which the camera mirrors.")] = None
+    scan_rotation: Annotated[float, option("Degrees from diffraction to scan frame.")] = 0.0
+    beam_energy: Annotated[
+        float | None, option("In kV. [default: the file's, else the bundle's]")
+    ] = None
+    precession: Annotated[
+        float | None, option("In degrees. [default: the file's, else the bundle's]")
+    ] = None
+
+    def collect_settings(self, bundle: ModelBundle) -> dict[str, Any]:
+        """Return what was stated of camera and microscope, as the package's functions take it."""
+        from pyxem_nas.maps import read_mask
+
+        return {
+            "acquisition": self._get_acquisition(bundle),
+            "mask": None if self.mask is None else read_mask(self.mask),
+            "detector_flip": None if self.flip is None else self.flip.value,
+            "scan_rotation": self.scan_rotation,
+        }
+
+    def _get_acquisition(self, bundle: ModelBundle) -> Acquisition | None:
+        """Return the acquisition as stated, the rest the bundle's; None if nothing was stated."""
+        stated = {"beam_energy": self.beam_energy, "precession_angle": self.precession}
+        stated = {name: value for name, value in stated.items() if value is not None}
+        return dataclasses.replace(bundle.acquisition, **stated) if stated else None
+
+    def parse_center(self) -> str | tuple[float, float] | None:
+        """Return what --center says: None, "auto" or x and y in pixels."""
+        if self.center is None or self.center == "auto":
+            return self.center
+        try:
+            x, y = (float(part) for part in self.center.replace(",", " ").split())
+        except ValueError:
+            raise ValueError(f"--center takes X,Y in pixels or auto, got {self.center!r}") from None
+        return x, y
+
+    def get_center(self, scan: ElectronDiffraction2D) -> str | tuple[float, float] | None:
+        """Return the stated centre; else None where the file has one, and "auto" where not."""
+        # a centre on the corner of the detector is no centre: nobody set it
+        known = any(axis.offset for axis in scan.axes_manager.signal_axes)
+        return self.parse_center() or (None if known else "auto")
+
+    def calibrate(self, scan: ElectronDiffraction2D) -> None:
+        """Set what was stated of the calibration."""
+        if self.scale is None and self.units is None:
+            _check_calibrated(scan)
+            return
+        if self.scale is not None:
+            if not self.scale > 0:
+                raise ValueError(f"--scale must be positive, got {self.scale!r}")
+            scan.calibration.scale = self.scale
+        scan.calibration.units = self.units or "1/angstrom"
+
+
+@dataclass(frozen=True)
+class IndexingOptions:
+    """How a scan is indexed."""
+
+    method: Annotated[
+        list[str] | None,
+        option(
+            "hybrid, network or template; PHASE=METHOD for one phase, can be given several times. "
+            "[default: hybrid]"
+        ),
+    ] = None
+    refine: Annotated[bool, option("Refine the orientations.")] = True
+    min_confidence: Annotated[
+        float | None, option("Answers below are rejected. [default: the bundle's]", min=0, max=1)
+    ] = None
+    precision: Precision = PrecisionName.auto
+
+    def collect_settings(self) -> dict[str, Any]:
+        """Return the options as `index_phase_orientation` takes them."""
+        return {
+            "method": self._parse_method(),
+            "refine": self.refine,
+            "min_confidence": self.min_confidence,
+            "precision": self.precision.value,
+        }
+
+    def _parse_method(self) -> str | dict[str, str]:
+        """Return what --method says: one method, or methods by phase."""
+        texts = self.method or ["hybrid"]
+        if len(texts) == 1 and "=" not in texts[0]:
+            return texts[0]
+        if not all("=" in text for text in texts):
+            raise ValueError(f"--method takes one method, or PHASE=METHOD each time, got {texts!r}")
+        return dict(text.rsplit("=", 1) for text in texts)
+
+
 def check_map_names(templates: Sequence[str]) -> None:
     """Raise unless each --output is a map that can be written."""
     wrong = [text for text in templates if Path(text).suffix.lower() not in _MAP_SUFFIXES]
     if wrong:
         raise ValueError(f"a map's name ends in .ctf, .ang or .h5, got {wrong!r}")
-
-
-def collect_settings(
-    bundle: ModelBundle,
-    *,
-    mask: Path | None,
-    flip: Axis | None,
-    scan_rotation: float,
-    beam_energy: float | None,
-    precession: float | None,
-) -> dict[str, Any]:
-    """Return what was stated of camera and microscope, as the package's functions take it."""
-    return {
-        "acquisition": _parse_acquisition(bundle, beam_energy, precession),
-        "mask": None if mask is None else read_mask(mask),
-        "detector_flip": None if flip is None else flip.value,
-        "scan_rotation": scan_rotation,
-    }
-
-
-def parse_center(text: str | None) -> str | tuple[float, float] | None:
-    """Return what --center says: None, "auto" or x and y in pixels."""
-    if text is None or text == "auto":
-        return text
-    try:
-        x, y = (float(part) for part in text.replace(",", " ").split())
-    except ValueError:
-        raise ValueError(f"--center takes X,Y in pixels or auto, got {text!r}") from None
-    return x, y
-
-
-def parse_method(texts: Sequence[str]) -> str | dict[str, str]:
-    """Return what --method says: one method, or methods by phase."""
-    if len(texts) == 1 and "=" not in texts[0]:
-        return texts[0]
-    if not all("=" in text for text in texts):
-        raise ValueError(f"--method takes one method, or PHASE=METHOD each time, got {texts!r}")
-    return dict(text.rsplit("=", 1) for text in texts)
-
-
-def _parse_acquisition(
-    bundle: ModelBundle, beam_energy: float | None, precession: float | None
-) -> Acquisition | None:
-    """Return the acquisition as stated, the rest the bundle's; None if nothing was stated."""
-    stated = {"beam_energy": beam_energy, "precession_angle": precession}
-    stated = {name: value for name, value in stated.items() if value is not None}
-    return dataclasses.replace(bundle.acquisition, **stated) if stated else None
-
-
-def calibrate(scan: ElectronDiffraction2D, scale: float | None, units: str | None) -> None:
-    """Set what was stated of the calibration."""
-    if scale is None and units is None:
-        _check_calibrated(scan)
-        return
-    if scale is not None:
-        if not scale > 0:
-            raise ValueError(f"--scale must be positive, got {scale!r}")
-        scan.calibration.scale = scale
-    scan.calibration.units = units or "1/angstrom"
 
 
 def _check_calibrated(scan: ElectronDiffraction2D) -> None:
@@ -203,9 +257,3 @@ def _check_calibrated(scan: ElectronDiffraction2D) -> None:
             f"the patterns are not calibrated in reciprocal units, got {units!r}; give the size "
             "of a detector pixel in 1/angstrom, e.g. --scale 0.0123"
         ) from None
-
-
-def known_center(scan: ElectronDiffraction2D) -> str | None:
-    """Return None where the file has a beam centre, else "auto"."""
-    # a centre on the corner of the detector is no centre: nobody set it
-    return None if any(axis.offset for axis in scan.axes_manager.signal_axes) else "auto"

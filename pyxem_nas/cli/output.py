@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyxem_nas.file_writing import replacing
+
 if TYPE_CHECKING:
     from orix.crystal_map import CrystalMap
 
@@ -25,8 +27,7 @@ def write_maps(paths: Sequence[Path], xmap: CrystalMap, *, overwrite: bool) -> l
     import matplotlib.pyplot as plt
 
     from pyxem_nas.figures import plot_map
-    from pyxem_nas.file_writing import replacing
-    from pyxem_nas.maps.export import save_map
+    from pyxem_nas.maps import save_map
 
     for path in paths:
         save_map(path, xmap, overwrite=overwrite)

@@ -9,8 +9,7 @@ import typer
 
 from pyxem_nas.cli.console import log_progress, print_result, show_status
 from pyxem_nas.cli.options import Overwrite, PhaseInput, Seed, option
-from pyxem_nas.diffraction import read_phases
-from pyxem_nas.maps import check_can_write
+from pyxem_nas.file_writing import check_can_write
 
 commands = typer.Typer()
 
@@ -63,9 +62,10 @@ def search(
         raise ValueError(f"a bundle's name ends in .nas, got {str(output)!r}")
     check_can_write([output], overwrite=overwrite)  # before hours of work, not after
     log_progress()
-    phase_list = read_phases(*cif_files)
     with show_status("Loading pyxem and Keras"):
-        from pyxem_nas import Acquisition, search_models
+        from pyxem_nas import Acquisition, read_phases, search_models
+
+    phase_list = read_phases(*cif_files)
     bundle = search_models(
         phase_list,
         Acquisition(beam_energy=beam_energy, precession_angle=precession),

@@ -13,7 +13,6 @@ from pyxem_nas.maps.crystal_map import (
 from pyxem_nas.maps.evaluation import Evaluation, evaluate
 from pyxem_nas.maps.export import save_map, write_mtex_script
 from pyxem_nas.maps.files import (
-    check_can_write,
     read_map,
     read_mask,
     read_scan,
@@ -26,7 +25,6 @@ __all__ = [
     "all_positions",
     "balance_grains",
     "best_rotations",
-    "check_can_write",
     "evaluate",
     "make_crystal_map",
     "read_map",

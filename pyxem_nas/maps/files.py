@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import struct
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orix.crystal_map import CrystalMap
     from pyxem.signals import ElectronDiffraction2D
 
-__all__ = ["check_can_write", "read_map", "read_mask", "read_scan"]
+__all__ = ["read_map", "read_mask", "read_scan"]
 
 _MAX_PROMISE = 100  # times a block file's size, by its header
 
@@ -138,30 +138,6 @@ def read_map(path: Path | str) -> CrystalMap:
             # CrystalMap has no setter for its rotations
             xmap._rotations[xmap.is_in_data & (xmap._phase_id == i)] = turned
     return xmap
-
-
-def check_can_write(paths: Sequence[Path], *, overwrite: bool) -> None:
-    """Raise an error where a folder is missing or a file would be replaced against the wish.
-
-    Parameters
-    ----------
-    paths
-        Files to be written later.
-    overwrite
-        Whether they may replace others.
-
-    Raises
-    ------
-    FileExistsError
-        If one exists and ``overwrite`` is False.
-    FileNotFoundError
-        If the folder of one does not exist.
-    """
-    for path in paths:
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"folder {str(path.parent)!r} does not exist; make it first")
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{str(path)!r} exists; pass --overwrite to replace it")
 
 
 @contextmanager

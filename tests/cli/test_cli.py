@@ -5,12 +5,15 @@ import json
 import re
 import shutil
 import sys
-from typing import get_args
+from dataclasses import dataclass
+from typing import Annotated, get_args
 
 import numpy as np
 import pytest
+import typer
 from orix.crystal_map import PhaseList
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from pyxem_nas.cli import app as cli
 from pyxem_nas.cli import index as cli_index
@@ -204,41 +207,64 @@ def test_precisions_of_the_command_are_those_of_the_package():
 
 @pytest.mark.parametrize("text", ["71.5,72", "71.5 72", "71.5, 72"])
 def test_center_is_two_numbers(text):
-    assert cli_options.parse_center(text) == (71.5, 72)
+    assert cli_options.ScanOptions(center=text).parse_center() == (71.5, 72)
 
 
 def test_methods_are_given_by_phase():
-    assert cli_options.parse_method(["Fe=network", "Fe3C=template"]) == {
-        "Fe": "network",
-        "Fe3C": "template",
-    }
+    methods = {"Fe": "network", "Fe3C": "template"}
+    indexing = cli_options.IndexingOptions(method=["Fe=network", "Fe3C=template"])
+    assert indexing.collect_settings()["method"] == methods
 
 
 def test_stated_beam_energy_leaves_the_precession_of_the_bundle(folder):
     from pyxem_nas.bundles.bundle import ModelBundle
 
     bundle = ModelBundle.load(folder / "silver.nas")
-    assert cli_options._parse_acquisition(bundle, 300, None) == Acquisition(300, 0.7)
-    assert cli_options._parse_acquisition(bundle, None, None) is None
+    stated = cli_options.ScanOptions(beam_energy=300).collect_settings(bundle)
+    assert stated["acquisition"] == Acquisition(300, 0.7)
+    assert cli_options.ScanOptions().collect_settings(bundle)["acquisition"] is None
 
 
 def test_center_on_the_corner_is_looked_for_and_a_stated_scale_keeps_the_center():
     scan, _ = simulate_scan(example_phases("silver"), (2,), ACQUISITION, seed=0)
     center = list(scan.calibration.center)
-    cli_options.calibrate(scan, 0.5, "1/nm")
+    cli_options.ScanOptions(scale=0.5, units="1/nm").calibrate(scan)
     assert list(scan.calibration.center) == pytest.approx(center)
     assert [a.scale for a in scan.axes_manager.signal_axes] == [0.5, 0.5]
-    cli_options._check_calibrated(scan)
-    assert cli_options.known_center(scan) is None
+    nothing_stated = cli_options.ScanOptions()
+    nothing_stated.calibrate(scan)
+    assert nothing_stated.get_center(scan) is None
     scan.calibration.center = (0, 0)
-    assert cli_options.known_center(scan) == "auto"
+    assert nothing_stated.get_center(scan) == "auto"
+    assert cli_options.ScanOptions(center="3, 4").get_center(scan) == (3, 4)
 
 
 def test_a_scan_without_calibration_is_told_of_the_option():
     scan, _ = simulate_scan(example_phases("silver"), (2,), ACQUISITION, seed=0)
     scan.calibration.units = "cm"
     with pytest.raises(ValueError, match=r"got \['cm', 'cm'\].*--scale"):
-        cli_options.calibrate(scan, None, None)
+        cli_options.ScanOptions().calibrate(scan)
+
+
+def test_options_of_a_group_are_those_of_the_command():
+    @dataclass(frozen=True)
+    class Group:
+        size: Annotated[int, cli_options.option("Size.", min=1)] = 2
+        name: Annotated[str, cli_options.option("Name. [default: none]")] = ""
+
+    seen = []
+    commands = typer.Typer()
+
+    @commands.command()
+    @cli_options.spread_options
+    def use(path: str, *, group: Group, last: int = 5) -> None:
+        seen.append((path, group, last))
+
+    run = CliRunner().invoke
+    assert run(commands, ["a", "--size", "3", "--last", "4"]).exit_code == 0
+    assert run(commands, ["b"]).exit_code == 0
+    assert run(commands, ["c", "--size", "0"]).exit_code == 2
+    assert seen == [("a", Group(3), 4), ("b", Group(), 5)]
 
 
 def test_index_writes_a_report_beside_the_first_map(call, folder, tmp_path):

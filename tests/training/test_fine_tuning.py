@@ -28,16 +28,9 @@ from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.maps.crystal_map import make_crystal_map
 from pyxem_nas.maps.files import read_map
 from pyxem_nas.maps.grains import balance_grains, segment_grains, split_grains
+from pyxem_nas.scans import source as scan_source
 from pyxem_nas.scans.source import DescriptorSource
-from pyxem_nas.training import (
-    fine_tuning as adaptation,
-)
-from pyxem_nas.training import (
-    network_training as training,
-)
-from pyxem_nas.training import (
-    network_tuning,
-)
+from pyxem_nas.training import fine_tuning, network_tuning
 from pyxem_nas.training.camera_fit import fit_camera
 from pyxem_nas.training.fine_tuning import fine_tune
 from pyxem_nas.training.measured import (
@@ -149,9 +142,9 @@ def map_of(quaternions, phase, shape=(6, 8), **properties):
 
 
 def describe(bundle, signal, quaternions):
-    scan = adaptation._open_scan(bundle, signal, None, None, None, None, None)
+    scan = fine_tuning._open_scan(bundle, signal, None, None, None, None, None)
     rows = np.arange(len(quaternions))
-    return adaptation._describe(
+    return fine_tuning._describe(
         scan, rows, np.zeros(len(rows), int), quaternions, rows // 4, bundle, fine=True
     )
 
@@ -255,11 +248,11 @@ def tiny(steel):
 def quick(monkeypatch):
     monkeypatch.setattr(network_tuning, "_N_SIMULATED", 256)
     monkeypatch.setattr(network_tuning, "_N_DECIDING", 256)
-    monkeypatch.setattr(training, "N_FOREIGN", 3)
+    monkeypatch.setattr(scan_source, "N_FOREIGN", 3)
     monkeypatch.setattr(network_tuning, "_MAX_FORGOTTEN", 1.0)
-    recalibrate = adaptation.recalibrate
+    recalibrate = fine_tuning.recalibrate
     monkeypatch.setattr(
-        adaptation, "recalibrate", lambda *a, **options: recalibrate(*a, **options, n=120)
+        fine_tuning, "recalibrate", lambda *a, **options: recalibrate(*a, **options, n=120)
     )
 
 
@@ -356,7 +349,7 @@ def test_self_training_learns_from_its_own_answers(tiny, quick, grain_scan, monk
     rows = {"phase_probability": np.full(48, 0.99), "orientation_probability": np.full(48, 0.99)}
     rows["orientation_probability"][:16] = 0.3
     monkeypatch.setattr(
-        adaptation, "_index_for_training", lambda *a: map_of(truth, steel["NbC"], **rows)
+        fine_tuning, "_index_for_training", lambda *a: map_of(truth, steel["NbC"], **rows)
     )
     # without judges it would refuse: they are what its confidence comes from
     calibrated = dataclasses.replace(
@@ -456,11 +449,11 @@ def test_other_grain_of_real_silver_keeps_its_orientation(monkeypatch):
     options = {"acquisition": Acquisition(200, 1.0), "center": "auto"}
     index = {"method": "network", "min_confidence": 0, "show_progressbar": False}
     xmap = signal.index_phase_orientation(bundle, **options, **index)
-    monkeypatch.setattr(training, "N_FOREIGN", 3)
+    monkeypatch.setattr(scan_source, "N_FOREIGN", 3)
     monkeypatch.setattr(network_tuning, "_N_SIMULATED", 256)
     monkeypatch.setattr(network_tuning, "_N_DECIDING", 256)
-    recalibrate = functools.partial(adaptation.recalibrate, n=200)
-    monkeypatch.setattr(adaptation, "recalibrate", recalibrate)
+    recalibrate = functools.partial(fine_tuning.recalibrate, n=200)
+    monkeypatch.setattr(fine_tuning, "recalibrate", recalibrate)
     learned = labels == labels[labels >= 0][0]
     tuned = fine_tune(
         bundle, signal, xmap, min_reliability=0, min_confidence=0, navigation_mask=~learned,
@@ -491,7 +484,7 @@ def test_command_writes_the_tuned_bundle(tiny, grain_scan, steel, tmp_path, monk
         seen.update(options, n=xmap.size, shape=s.data.shape, scale=s.calibration.scale)
         return dataclasses.replace(bundle, name="x", provenance={"fine_tuning": [{"seconds": 1}]})
 
-    monkeypatch.setattr(adaptation, "fine_tune", stub)
+    monkeypatch.setattr("pyxem_nas.training.fine_tune", stub)
     tiny.save(tmp_path / "tiny.nas")
     signal.save(tmp_path / "scan.hspy")
     save_map(tmp_path / "map.ang", map_of(truth, steel["NbC"]))
