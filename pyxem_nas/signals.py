@@ -19,6 +19,7 @@ from pyxem_nas.indexing import (
     Branch,
     IndexingPlan,
     Precision,
+    check_store,
     choose_by_neighbours,
     choose_precision,
     describe_lazily,
@@ -36,9 +37,13 @@ from pyxem_nas.patterns import (
     DescriptorSpec,
     Detector,
     PolarSampler,
+    check_navigation_mask,
+    choose_scan_rotation,
     get_acquisition,
+    get_beam_energy,
     get_centers,
     get_scale,
+    get_scan_axes,
     make_sampler,
     warn_of_wrong_scale,
 )
@@ -102,7 +107,7 @@ def get_polar_descriptors(
 
     spec = DescriptorSpec() if spec is None else spec
     acquisition = get_acquisition(self, Acquisition())
-    scale = get_scale(self, _known_energy(self))
+    scale = get_scale(self, get_beam_energy(self))
     sampler = get_sampler(self, scale, mask, detector_flip, distortion, (spec,))
     centers = get_centers(self, center, scale)
     patterns = get_blocks(self)
@@ -132,7 +137,7 @@ def index_phase_orientation(
     mask: np.ndarray | None = None,
     detector_flip: str | None = None,
     distortion: np.ndarray | None = None,
-    scan_rotation: float = 0.0,
+    scan_rotation: float | None = None,
     n_best: int = 1,
     refine: bool = True,
     regularize: bool = False,
@@ -171,7 +176,8 @@ def index_phase_orientation(
         Matrix of shape (2, 2) that takes a true position (x, y), y up, to where the detector shows
         it: ellipticity and scale error of the projector lenses.
     scan_rotation
-        Angle in degrees from the diffraction to the scan frame, counter-clockwise.
+        Angle in degrees from the diffraction to the scan frame, counter-clockwise. None: 0, with a
+        warning where the file states another.
     n_best
         Number of orientations per position, best first.
     refine
@@ -227,21 +233,13 @@ def index_phase_orientation(
     bundle = get_bundle(bundle)
     if phases is not None:
         bundle = bundle.select_phases(list(phases))
-    if len(self.axes_manager.navigation_shape) > 2:
-        raise ValueError(
-            f"the scan has {len(self.axes_manager.navigation_shape)} navigation axes; index it "
-            "frame by frame, e.g. [s.inav[:, :, k].index_phase_orientation(...) for k in ...]"
-        )
+    scan = get_scan_axes(self)
     if n_best < 1:
         raise ValueError(f"n_best must be at least 1, got {n_best!r}")
     if n_overlaps not in (1, 2):
         raise ValueError(f"n_overlaps must be 1 or 2 crystals in a pattern, got {n_overlaps!r}")
-    nav_shape = self.axes_manager._navigation_shape_in_array
-    if navigation_mask is not None and np.shape(navigation_mask) != nav_shape:
-        raise ValueError(
-            f"navigation_mask must have the scan's shape {nav_shape}, got "
-            f"{np.shape(navigation_mask)}"
-        )
+    check_navigation_mask(navigation_mask, scan.shape)
+    scan_rotation = choose_scan_rotation(self, scan_rotation)
     acquisition = check_acquisition(self, bundle, acquisition)
     scale = get_scale(self, acquisition.beam_energy)
     plan = IndexingPlan(
@@ -257,10 +255,13 @@ def index_phase_orientation(
         n_overlaps=n_overlaps,
         precision=choose_precision(precision),
     )
+    if store is not None:
+        check_store(store)
+    predictor = get_predictor(bundle, plan.precision)
+    # from here on patterns are computed: what can be refused is refused above
     centers = get_centers(self, center, scale)
     patterns = get_blocks(self)
     detector = Detector(plan.sampler.detector_shape, scale, distortion, detector_flip, mask)
-    predictor = get_predictor(bundle, plan.precision)
     warn_of_wrong_scale(patterns, centers, detector, predictor.reflections)
     rows = predict_lazily(patterns, centers, plan)
     if store is not None:
@@ -272,7 +273,7 @@ def index_phase_orientation(
         columns = choose_by_neighbours(
             columns,
             split_candidates(computed, plan),
-            nav_shape,
+            scan.shape,
             predictor.symmetry,
             navigation_mask=navigation_mask,
         )
@@ -281,14 +282,12 @@ def index_phase_orientation(
         turn = np.array([np.cos(half), 0, 0, np.sin(half)])
         for name in {"rotations", "rotation_2"} & set(columns):
             columns[name] = multiply_quaternions(columns[name], turn)
-    axes = self.axes_manager.navigation_axes[::-1]
-    unit = str(axes[0].units) if axes else "px"
     return make_crystal_map(
         columns,
         bundle.phase_list,
-        shape=nav_shape,
-        step=tuple(float(axis.scale) for axis in axes),
-        scan_unit="px" if unit == "<undefined>" else unit,
+        shape=scan.shape,
+        step=scan.step,
+        scan_unit=scan.unit,
         navigation_mask=navigation_mask,
     )
 
@@ -325,10 +324,6 @@ def get_bundle(bundle: Any) -> ModelBundle:
     if not isinstance(bundle, ModelBundle):
         raise TypeError(f"bundle must be a ModelBundle, path or name, got {type(bundle).__name__}")
     return bundle
-
-
-def _known_energy(s: ElectronDiffraction2D) -> float | None:
-    return s.metadata.get_item("Acquisition_instrument.TEM.beam_energy")
 
 
 def check_acquisition(

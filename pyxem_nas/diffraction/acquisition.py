@@ -7,6 +7,7 @@ Owns `Acquisition` and its limits. How it is read from a signal's metadata belon
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from numbers import Real
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Acquisition:
     Raises
     ------
     ValueError
-        If the beam energy is not positive or the precession angle is negative or above 10 degrees.
+        If one of the two is no number, the beam energy is not in 1 to 5000 kV, or the precession
+        angle is negative or above 10 degrees.
 
     Examples
     --------
@@ -35,6 +37,10 @@ class Acquisition:
     precession_angle: float = 0.0
 
     def __post_init__(self) -> None:
+        for name, unit in (("beam_energy", "kV"), ("precession_angle", "degrees")):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise ValueError(f"{name} must be a number in {unit}, got {value!r}")
         if not 1 <= self.beam_energy <= 5000:
             raise ValueError(f"beam_energy must be in kV (1 to 5000), got {self.beam_energy!r}")
         if not 0 <= self.precession_angle <= 10:

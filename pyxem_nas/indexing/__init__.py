@@ -45,7 +45,7 @@ from pyxem_nas.indexing.refinement import (
 )
 from pyxem_nas.indexing.regularization import choose_by_neighbours
 from pyxem_nas.indexing.result_rows import split_candidates, split_rows
-from pyxem_nas.indexing.result_store import describe_run, keep_blocks, remove_store
+from pyxem_nas.indexing.result_store import check_store, describe_run, keep_blocks, remove_store
 from pyxem_nas.indexing.runtime import Precision, choose_precision
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "Predictor",
     "RatedCandidates",
     "RefinementSettings",
+    "check_store",
     "choose_by_neighbours",
     "choose_precision",
     "compare_with_best",

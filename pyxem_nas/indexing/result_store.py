@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pyxem_nas.indexing.plan import IndexingPlan
 
-__all__ = ["describe_run", "keep_blocks", "remove_store"]
+__all__ = ["check_store", "describe_run", "keep_blocks", "remove_store"]
 
 _logger = logging.getLogger(__name__)
 _N_SAMPLES = 5  # patterns that tell one scan from another
@@ -99,6 +99,23 @@ def describe_run(patterns: da.Array, centers: np.ndarray, plan: IndexingPlan) ->
     return digest.hexdigest()
 
 
+def check_store(folder: Path | str) -> None:
+    """Make the folder of an indexing, or raise where it cannot be one.
+
+    Raises
+    ------
+    ValueError
+        If it is a file, cannot be made, or holds other files.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{str(folder)!r} cannot be made a folder ({error})") from error
+    if not (folder / "store.json").exists() and any(folder.iterdir()):
+        raise ValueError(f"{str(folder)!r} holds other files; choose a folder of its own")
+
+
 def remove_store(folder: Path | str) -> None:
     """Delete the folder of an indexing; one that is none is left alone."""
     if (Path(folder) / "store.json").is_file():
@@ -117,10 +134,8 @@ def _describe(value: Any) -> Any:
 def _begin(folder: Path, key: str) -> Path:
     """Make the folder, or check that it belongs to this run."""
     settings = folder / "store.json"
-    folder.mkdir(parents=True, exist_ok=True)
+    check_store(folder)
     if not settings.exists():
-        if any(folder.iterdir()):
-            raise ValueError(f"{str(folder)!r} holds other files; choose a folder of its own")
         with replacing(settings) as temporary:
             temporary.write_text(json.dumps({"key": key}))
     try:

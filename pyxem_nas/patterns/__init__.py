@@ -1,13 +1,12 @@
 """Patterns: calibrated images -> descriptors.
 
 What a descriptor is and the compiled kernel that makes it; scale, centre and distortion of a
-detector. One definition for measured and simulated patterns.
+detector; what a scan's axes and metadata state. One definition for measured and simulated patterns.
 """
 
 from pyxem_nas.patterns.calibration import (
     beam_position,
     find_centers,
-    get_acquisition,
     get_centers,
     get_scale,
 )
@@ -27,7 +26,10 @@ from pyxem_nas.patterns.kernel import (
     to_native,
 )
 from pyxem_nas.patterns.ring_check import warn_of_wrong_scale
+from pyxem_nas.patterns.scan_axes import ScanAxes, check_navigation_mask, get_scan_axes
 from pyxem_nas.patterns.spec import DescriptorSpec, Detector, PatternSpec
+from pyxem_nas.patterns.stated import choose_scan_rotation, get_acquisition, get_beam_energy
+from pyxem_nas.patterns.units import convert_length, to_inverse_angstrom
 
 __all__ = [
     "CalibrationFit",
@@ -36,18 +38,25 @@ __all__ = [
     "FASTMATH",
     "PatternSpec",
     "PolarSampler",
+    "ScanAxes",
     "beam_position",
     "blur_pattern",
+    "check_navigation_mask",
+    "choose_scan_rotation",
     "compute_descriptors",
+    "convert_length",
     "describe_matrix",
     "describe_pattern",
     "find_centers",
     "fit_displacements",
     "get_acquisition",
+    "get_beam_energy",
     "get_centers",
     "get_scale",
+    "get_scan_axes",
     "make_sampler",
     "measure_spots",
+    "to_inverse_angstrom",
     "to_native",
     "warn_of_wrong_scale",
 ]

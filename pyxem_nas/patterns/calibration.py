@@ -1,29 +1,23 @@
-"""Calibration of measured patterns: units, beam centre, detector.
+"""Calibration of measured patterns: size of a pixel and beam centre.
 
-Owns the reading of a signal's axes and metadata: scale in 1/angstrom, direct-beam positions,
-acquisition. Refuses what is not calibrated and says how to calibrate.
+Owns the reading of a signal's detector axes: scale in 1/angstrom, direct-beam positions. Refuses
+what is not calibrated and says how to calibrate. Units are spelled out by `units`, the microscope
+is `stated`'s.
 """
 
 from __future__ import annotations
 
-import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
 
-from pyxem_nas.diffraction import Acquisition
 from pyxem_nas.patterns.kernel import to_native
+from pyxem_nas.patterns.units import HOW_TO_CALIBRATE, to_inverse_angstrom
 
 if TYPE_CHECKING:
     from hyperspy.signals import BaseSignal
-
-_HOW_TO = (
-    'calibrate the signal first, e.g. s.calibration(scale=0.0123, units="$A^{-1}$") or '
-    "s.calibration.scale, s.calibration.units = ..."
-)
-_NO_UNIT = {"", "px", "pixel", "pixels", "<undefined>", "none"}
 
 
 def get_scale(s: BaseSignal, beam_energy: float | None = None) -> tuple[float, float]:
@@ -43,53 +37,19 @@ def get_scale(s: BaseSignal, beam_energy: float | None = None) -> tuple[float, f
         without a known beam energy.
     """
     axis_x, axis_y = s.axes_manager.signal_axes
-    scale = tuple(axis.scale * _unit_factor(axis.units, beam_energy) for axis in (axis_y, axis_x))
-    if not all(np.isfinite(v) and v > 0 for v in scale):
-        raise ValueError(f"the detector's scale must be positive, got {scale!r}; {_HOW_TO}")
-    return scale
-
-
-def _unit_factor(units: Any, beam_energy: float | None) -> float:
-    """Return what one unit is in 1/angstrom."""
-    import pint
-
-    text = str(units).strip()
-    # pint takes "px" for the typographer's, a length
-    if text.lower() in _NO_UNIT or re.search(r"\b(px|pixels?)\b", text):
-        raise ValueError(f"the diffraction axes have no unit (found {units!r}); {_HOW_TO}")
-    # pyxem's spellings: "$A^{-1}$", "k_A^-1", r"$\AA^{-1}$", "1/A"
-    plain = re.sub(r"\\rm|[${}\s]", "", text).removeprefix("k_").replace("\\AA", "angstrom")
-    plain = re.sub(r"(?<![A-Za-z])(A|Å|Å)(?![A-Za-z])", "angstrom", plain)
-    plain = re.sub(r"([A-Za-zµ]+)-1$", r"\1^-1", plain)
-    registry = pint.get_application_registry()
-    try:
-        quantity = registry.Quantity(1.0, plain)
-        if quantity.check("1/[length]"):
-            return float(quantity.to("1/angstrom").magnitude)
-        if plain in ("mrad", "rad", "deg") or quantity.units in (registry.mrad, registry.rad):
-            if beam_energy is None:
-                raise ValueError(
-                    "the diffraction axes are in an angle: the beam energy is needed; set "
-                    "s.set_experimental_parameters(beam_energy=200) or pass acquisition="
-                )
-            angle = float(quantity.to("rad").magnitude)
-            return angle / Acquisition(beam_energy).wavelength
-    except pint.errors.PintError as error:
-        raise ValueError(f"cannot read the unit {units!r} ({error}); {_HOW_TO}") from error
-    raise ValueError(f"the diffraction axes must be in 1/length or mrad, got {units!r}; {_HOW_TO}")
-
-
-def get_acquisition(s: BaseSignal, fallback: Acquisition) -> Acquisition:
-    """Return the acquisition that a signal's metadata tell, else that of the bundle."""
-    tem = s.metadata.get_item("Acquisition_instrument.TEM")
-    energy = tem.get_item("beam_energy") if tem is not None else None
-    rocking = tem.get_item("rocking_angle") if tem is not None else None
-    return Acquisition(
-        beam_energy=float(energy) if energy else fallback.beam_energy,
-        precession_angle=float(np.rad2deg(rocking / 1000))
-        if rocking is not None
-        else fallback.precession_angle,
+    if not (axis_x.is_uniform and axis_y.is_uniform):
+        raise ValueError(
+            "the diffraction axes are not uniform; a detector has one size of pixel: interpolate "
+            f"the patterns, or {HOW_TO_CALIBRATE}"
+        )
+    scale = tuple(
+        axis.scale * to_inverse_angstrom(axis.units, beam_energy) for axis in (axis_y, axis_x)
     )
+    if not all(np.isfinite(v) and v > 0 for v in scale):
+        raise ValueError(
+            f"the detector's scale must be positive, got {scale!r}; {HOW_TO_CALIBRATE}"
+        )
+    return scale
 
 
 def get_centers(s: BaseSignal, center: Any, scale: tuple[float, float]) -> np.ndarray:
