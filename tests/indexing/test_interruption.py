@@ -268,7 +268,8 @@ def test_ctrl_c_leaves_the_session_usable(bundle, scan, small_blocks):
 KILLED = """
 import os, signal, sys
 import dask
-from pyxem_nas import cli, result_store, signals
+from pyxem_nas import cli, signals
+from pyxem_nas.indexing import result_store
 signals._PATTERNS_PER_BLOCK = 4
 keep_block = result_store._keep_block
 written = []
@@ -331,11 +332,11 @@ def test_command_killed_while_indexing_resumes(bundle, scan, small_blocks, tmp_p
 SEARCH = """
 import os, signal, sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{tests!r}, {tests!r} + "/indexing"]
 import test_interruption as t
 from conftest import build_tiny_trunk
 from keras_tuner.src.engine.base_tuner import BaseTuner
-from pyxem_nas import search_space
+from pyxem_nas.training import search_space
 search_space.DescriptorTrunk.build = build_tiny_trunk
 def begin(self, trial):
     if int(trial.trial_id) == 1:
