@@ -277,7 +277,7 @@ def _prepare_npy(folder: Path) -> tuple:
 def _prepare_blo(folder: Path) -> tuple:
     from pyxem.signals import ElectronDiffraction2D
 
-    from pyxem_nas.maps.files import read_scan
+    from pyxem_nas.patterns import read_scan
 
     path = folder / "a.blo"
     with warnings.catch_warnings():

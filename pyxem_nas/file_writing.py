@@ -7,6 +7,7 @@ may. What is in the files belongs to their owners: bundles, maps, checkpoints, s
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,7 +58,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def check_can_write(paths: Sequence[Path], *, overwrite: bool) -> None:
-    """Raise an error where a folder is missing or a file would be replaced against the wish.
+    """Raise an error where a file cannot be written or would be replaced against the wish.
 
     Parameters
     ----------
@@ -72,9 +73,23 @@ def check_can_write(paths: Sequence[Path], *, overwrite: bool) -> None:
         If one exists and ``overwrite`` is False.
     FileNotFoundError
         If the folder of one does not exist.
+    PermissionError
+        If nothing can be written there.
+    IsADirectoryError
+        If one is a folder.
     """
     for path in paths:
+        if path.is_dir():
+            raise IsADirectoryError(f"{str(path)!r} is a folder; name a file")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"folder {str(path.parent)!r} does not exist; make it first")
         if path.exists() and not overwrite:
             raise FileExistsError(f"{str(path)!r} exists; pass --overwrite to replace it")
+    for folder in {path.parent for path in paths}:
+        try:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise PermissionError(
+                f"nothing can be written in {str(folder)!r} ({error}); choose another folder"
+            ) from error

@@ -150,7 +150,7 @@ def test_maps_are_bit_identical_for_any_chunks_and_scheduler(scan, bundle):
 
 @pytest.mark.parametrize("suffix", ["blo", "hspy"])
 def test_a_file_that_ends_early_is_refused_or_its_rest_not_indexed(suffix, scan, bundle, tmp_path):
-    from pyxem_nas.maps.files import read_scan
+    from pyxem_nas.patterns import read_scan
 
     path = tmp_path / f"scan.{suffix}"
     with warnings.catch_warnings():
@@ -175,7 +175,7 @@ def test_a_file_that_ends_early_is_refused_or_its_rest_not_indexed(suffix, scan,
 
 
 def test_a_block_file_that_promises_billions_of_patterns_is_refused_at_once(scan, tmp_path):
-    from pyxem_nas.maps.files import read_scan
+    from pyxem_nas.patterns import read_scan
 
     path = tmp_path / "scan.blo"
     with warnings.catch_warnings():

@@ -85,7 +85,7 @@ for arguments in (
         cli.main()
     except SystemExit as stop:
         print("exits with", stop.code)
-assert "pyxem" in sys.modules
+assert "pyxem_nas.patterns.scan_files" in sys.modules
 """
 
 

@@ -94,15 +94,14 @@ def fine_tune_bundle(
     log_progress()
     with show_status("Loading pyxem and the bundle"):
         from pyxem_nas.bundles import ModelBundle
-        from pyxem_nas.maps import read_map, read_scan
+        from pyxem_nas.maps import read_map
         from pyxem_nas.training import fine_tune
 
         model = ModelBundle.load(bundle)
     send_logs_to_stderr()
-    settings = stated.collect_settings(model)
+    stated.check()
     xmap = None if map_file is None else read_map(map_file)
-    scan = read_scan(scan_file)
-    stated.calibrate(scan)
+    scan = stated.read(scan_file)
     tuned = fine_tune(
         model,
         scan,
@@ -111,8 +110,7 @@ def fine_tune_bundle(
         min_confidence=min_confidence,
         frame="astar" if frame is FrameName.astar else None,
         phase_names=names,
-        center=stated.get_center(scan),
-        **settings,
+        **stated.collect_settings(model, scan),
         n_positions=positions,
         epochs=epochs,
         seed=seed,

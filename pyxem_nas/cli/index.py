@@ -82,11 +82,10 @@ def index(
 
         model = ModelBundle.load(bundle)
     send_logs_to_stderr()
-    stated.parse_center()  # refused once, before the work, not once a file
+    stated.check()
     options = {
         **indexing.collect_settings(),
         "phases": phase,
-        **stated.collect_settings(model),
         "n_best": n_best,
         # a log has no use for a bar
         "show_progressbar": None if sys.stdout.isatty() and not as_json else False,
@@ -128,15 +127,16 @@ def _index_file(
 ) -> dict[str, Any]:
     """Index one scan, write its maps and its report; return what came out."""
     from pyxem_nas.indexing import choose_precision, remove_store
-    from pyxem_nas.maps import read_scan
+    from pyxem_nas.maps import check_map_unit
+    from pyxem_nas.patterns import get_scan_axes
 
-    scan = read_scan(file, lazy=lazy)
-    stated.calibrate(scan)
     store = paths[0].with_name(f"{paths[0].name}.blocks")
-    if not resume:
-        remove_store(store)
-    settings = {**options, "center": stated.get_center(scan)}
     with _collected_warnings() as messages:
+        scan = stated.read(file, lazy=lazy)
+        check_map_unit(paths, get_scan_axes(scan).unit)
+        if not resume:
+            remove_store(store)
+        settings = {**options, **stated.collect_settings(bundle, scan)}
         result = index_scan(scan, bundle, settings | {"store": store})
     for message in messages:
         say(f"Warning: {file}: {message}", style="yellow")

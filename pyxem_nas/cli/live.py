@@ -14,6 +14,7 @@ from pyxem_nas.cli import options as cli_options
 from pyxem_nas.cli.console import say, send_logs_to_stderr, show_status
 from pyxem_nas.cli.index import describe_result, index_scan
 from pyxem_nas.cli.output import write_maps
+from pyxem_nas.file_writing import check_can_write
 from pyxem_nas.plain_values import to_plain
 
 if TYPE_CHECKING:
@@ -79,10 +80,9 @@ def live(
 
         model = ModelBundle.load(bundle)
     send_logs_to_stderr()
-    stated.parse_center()  # refused once, before the work, not once a file
+    stated.check()
     options = {
         **indexing.collect_settings(),
-        **stated.collect_settings(model),
         "show_progressbar": False,
     }
     scans = watch_folder(
@@ -138,14 +138,16 @@ def _index_file(
     templates: Sequence[str],
 ) -> dict[str, Any]:
     """Index one scan and write its maps; return what came out, or the error."""
-    from pyxem_nas.maps import read_scan
+    from pyxem_nas.maps import check_map_unit
+    from pyxem_nas.patterns import get_scan_axes
 
     try:
-        scan = read_scan(path, lazy=True)
-        stated.calibrate(scan)
-        result = index_scan(scan, bundle, {**options, "center": stated.get_center(scan)})
         # an older map of a file that has changed since is replaced
         maps = _name_maps(path, templates)
+        check_can_write(maps, overwrite=True)
+        scan = stated.read(path)
+        check_map_unit(maps, get_scan_axes(scan).unit)
+        result = index_scan(scan, bundle, {**options, **stated.collect_settings(bundle, scan)})
         result["files"] = write_maps(maps, result.pop("map"), overwrite=True)
         result["seconds_after_writing"] = time.time() - path.stat().st_mtime
         say(describe_result(path, result))

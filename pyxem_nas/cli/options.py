@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
+    import numpy as np
     from pyxem.signals import ElectronDiffraction2D
 
     from pyxem_nas.bundles import ModelBundle
@@ -136,6 +138,17 @@ Precision = Annotated[
 class ScanOptions:
     """What a file may not say of its patterns."""
 
+    reader: Annotated[
+        str | None,
+        option("HyperSpy's name of the format, where several might fit. [default: by content]"),
+    ] = None
+    scan_shape: Annotated[
+        str | None,
+        option(
+            "Shape of the scan, for files that hold one line of patterns. [default: the file's]",
+            metavar="ROWS,COLUMNS",
+        ),
+    ] = None
     scale: Annotated[float | None, option("Size of a detector pixel. [default: the file's]")] = None
     units: Annotated[
         str | None, option("Units of the scale, 1/nm or mrad. [default: 1/angstrom]")
@@ -149,7 +162,9 @@ class ScanOptions:
     ] = None
     mask: Annotated[Path | None, option("Image .npy, True = detector pixel left out.")] = None
     flip: Annotated[Axis | None, option("Axis along which the camera mirrors.")] = None
-    scan_rotation: Annotated[float, option("Degrees from diffraction to scan frame.")] = 0.0
+    scan_rotation: Annotated[
+        float | None, option("Degrees from diffraction to scan frame. [default: 0]")
+    ] = None
     beam_energy: Annotated[
         float | None, option("In kV. [default: the file's, else the bundle's]")
     ] = None
@@ -157,22 +172,55 @@ class ScanOptions:
         float | None, option("In degrees. [default: the file's, else the bundle's]")
     ] = None
 
-    def collect_settings(self, bundle: ModelBundle) -> dict[str, Any]:
-        """Return what was stated of camera and microscope, as the package's functions take it."""
-        from pyxem_nas.maps import read_mask
+    def check(self) -> None:
+        """Raise for what is wrong whatever the scan: once, before the work, not once a file."""
+        self.parse_center()
+        self._parse_shape()
+        self._read_mask()
 
+    def read(self, path: Path, *, lazy: bool = True) -> ElectronDiffraction2D:
+        """Return the scan in a file, calibrated as stated."""
+        from pyxem_nas.patterns import read_scan
+
+        scan = read_scan(path, lazy=lazy, reader=self.reader, scan_shape=self._parse_shape())
+        self.calibrate(scan)
+        return scan
+
+    def collect_settings(self, bundle: ModelBundle, scan: ElectronDiffraction2D) -> dict[str, Any]:
+        """Return what was stated of camera and microscope, as the package's functions take it."""
         return {
-            "acquisition": self._get_acquisition(bundle),
-            "mask": None if self.mask is None else read_mask(self.mask),
+            "acquisition": self._get_acquisition(bundle, scan),
+            "center": self.get_center(scan),
+            "mask": self._read_mask(),
             "detector_flip": None if self.flip is None else self.flip.value,
             "scan_rotation": self.scan_rotation,
         }
 
-    def _get_acquisition(self, bundle: ModelBundle) -> Acquisition | None:
-        """Return the acquisition as stated, the rest the bundle's; None if nothing was stated."""
+    def _read_mask(self) -> np.ndarray | None:
+        """Return the detector's mask."""
+        from pyxem_nas.maps import read_mask
+
+        return None if self.mask is None else read_mask(self.mask)
+
+    def _parse_shape(self) -> tuple[int, int] | None:
+        """Return what --scan-shape says: rows and columns."""
+        if self.scan_shape is None:
+            return None
+        try:
+            rows, columns = (int(part) for part in re.split("[,x ]+", self.scan_shape.strip()))
+        except ValueError:
+            raise ValueError(
+                f"--scan-shape takes ROWS,COLUMNS, two whole numbers, got {self.scan_shape!r}"
+            ) from None
+        return rows, columns
+
+    def _get_acquisition(self, bundle: ModelBundle, scan: ElectronDiffraction2D) -> Acquisition:
+        """Return the acquisition as stated, the rest the scan's, else the bundle's."""
+        from pyxem_nas.patterns import get_acquisition
+
         stated = {"beam_energy": self.beam_energy, "precession_angle": self.precession}
         stated = {name: value for name, value in stated.items() if value is not None}
-        return dataclasses.replace(bundle.acquisition, **stated) if stated else None
+        return dataclasses.replace(get_acquisition(scan, bundle.acquisition), **stated)
 
     def parse_center(self) -> str | tuple[float, float] | None:
         """Return what --center says: None, "auto" or x and y in pixels."""

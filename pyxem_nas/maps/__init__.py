@@ -11,11 +11,10 @@ from pyxem_nas.maps.crystal_map import (
     make_crystal_map,
 )
 from pyxem_nas.maps.evaluation import Evaluation, evaluate
-from pyxem_nas.maps.export import save_map, write_mtex_script
+from pyxem_nas.maps.export import check_map_unit, save_map, write_mtex_script
 from pyxem_nas.maps.files import (
     read_map,
     read_mask,
-    read_scan,
 )
 from pyxem_nas.maps.grains import balance_grains, segment_grains, split_grains
 
@@ -25,11 +24,11 @@ __all__ = [
     "all_positions",
     "balance_grains",
     "best_rotations",
+    "check_map_unit",
     "evaluate",
     "make_crystal_map",
     "read_map",
     "read_mask",
-    "read_scan",
     "save_map",
     "segment_grains",
     "split_grains",

@@ -7,7 +7,7 @@ their frames, units and numbering, and an import script for MTEX. The map itself
 
 import copy
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from pyxem_nas.diffraction import get_lattice_parameters
 from pyxem_nas.file_writing import replacing
 from pyxem_nas.maps.crystal_map import NOT_INDEXED, all_positions, best_rotations
 
-__all__ = ["channel_from_orix", "save_map", "write_mtex_script"]
+__all__ = ["channel_from_orix", "check_map_unit", "save_map", "write_mtex_script"]
 
 _MICROMETRES = {
     "pm": 1e-6,
@@ -131,6 +131,24 @@ def save_map(path: Path | str, xmap: CrystalMap, overwrite: bool = False) -> Non
         raise FileNotFoundError(f"folder {str(path.parent)!r} does not exist; make it first")
     with replacing(path) as temporary:
         writer(temporary, xmap)
+
+
+def check_map_unit(paths: Sequence[Path], scan_unit: str) -> None:
+    """Raise ValueError where a map in this unit cannot be written to one of the files.
+
+    Parameters
+    ----------
+    paths
+        Maps to be written later.
+    scan_unit
+        Of the scan's steps.
+    """
+    for path in paths:
+        if path.suffix.lower() in (".ang", ".ctf"):
+            try:
+                _micrometres_per(scan_unit)
+            except ValueError as error:
+                raise ValueError(f"{str(path)!r} cannot be written: {error}, or save .h5") from None
 
 
 def write_mtex_script(path: Path | str, map_path: Path | str) -> None:

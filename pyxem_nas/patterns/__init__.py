@@ -27,6 +27,7 @@ from pyxem_nas.patterns.kernel import (
 )
 from pyxem_nas.patterns.ring_check import warn_of_wrong_scale
 from pyxem_nas.patterns.scan_axes import ScanAxes, check_navigation_mask, get_scan_axes
+from pyxem_nas.patterns.scan_files import read_scan
 from pyxem_nas.patterns.spec import DescriptorSpec, Detector, PatternSpec
 from pyxem_nas.patterns.stated import choose_scan_rotation, get_acquisition, get_beam_energy
 from pyxem_nas.patterns.units import convert_length, to_inverse_angstrom
@@ -56,6 +57,7 @@ __all__ = [
     "get_scan_axes",
     "make_sampler",
     "measure_spots",
+    "read_scan",
     "to_inverse_angstrom",
     "to_native",
     "warn_of_wrong_scale",

@@ -16,6 +16,11 @@ from pyxem_nas.patterns.units import convert_length, has_unit
 if TYPE_CHECKING:
     from hyperspy.signals import BaseSignal
 
+_SPELLINGS = {
+    1e-6: ("pm",), 1e-4: ("angstrom", "Å", "A"), 1e-3: ("nm",), 1.0: ("um", "µm", "μm"),
+    1e3: ("mm",), 1e6: ("m",),
+}  # fmt: skip
+
 __all__ = ["ScanAxes", "check_navigation_mask", "get_scan_axes"]
 
 
@@ -96,7 +101,10 @@ def _one_unit(units: list) -> tuple[str, list[float]]:
             f"the scan's axes are in {', '.join(repr(str(u)) for u in units)}, which do not "
             "compare; set the units of s.axes_manager.navigation_axes to one length"
         )
-    if convert_length(unit, "um") is None:
+    length = convert_length(unit, "um")
+    if length in _SPELLINGS and unit not in _SPELLINGS[length]:
+        unit = _SPELLINGS[length][0]  # that other programs know
+    if length is None:
         warnings.warn(
             f"the scan's unit {unit!r} is no length: its map can be saved as .h5, not as .ang or "
             ".ctf; set the units of s.axes_manager.navigation_axes",

@@ -220,9 +220,16 @@ def test_stated_beam_energy_leaves_the_precession_of_the_bundle(folder):
     from pyxem_nas.bundles.bundle import ModelBundle
 
     bundle = ModelBundle.load(folder / "silver.nas")
-    stated = cli_options.ScanOptions(beam_energy=300).collect_settings(bundle)
+    scan, _ = simulate_scan(example_phases("silver"), (2,), ACQUISITION, seed=0)
+    del scan.metadata.Acquisition_instrument
+    stated = cli_options.ScanOptions(beam_energy=300).collect_settings(bundle, scan)
     assert stated["acquisition"] == Acquisition(300, 0.7)
-    assert cli_options.ScanOptions().collect_settings(bundle)["acquisition"] is None
+    # what the file says comes before what the bundle was made for
+    scan.set_experimental_parameters(beam_energy=120, rocking_angle=10)
+    stated = cli_options.ScanOptions(beam_energy=300).collect_settings(bundle, scan)
+    assert stated["acquisition"] == Acquisition(300, np.rad2deg(0.01))
+    stated = cli_options.ScanOptions().collect_settings(bundle, scan)
+    assert stated["acquisition"] == Acquisition(120, np.rad2deg(0.01))
 
 
 def test_center_on_the_corner_is_looked_for_and_a_stated_scale_keeps_the_center():
