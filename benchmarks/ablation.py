@@ -29,12 +29,13 @@ from report import _percent, _table, describe_run
 from pyxem_nas import Acquisition, Architecture, Randomization, example_phases
 from pyxem_nas.bundles.architectures import build_orientation_network
 from pyxem_nas.diffraction import (
+    SpotLibrary,
     disorientation_angles,
+    draw_dynamical_spots,
     laue_operations,
     make_cells,
     turned_about_beam,
 )
-from pyxem_nas.diffraction.dynamical import SpotLibrary, draw_dynamical_spots
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.maps.statistics import paired_interval
 from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler

@@ -14,8 +14,8 @@ from cameras import Camera
 from scipy.spatial import cKDTree
 
 from pyxem_nas import example_phases
+from pyxem_nas.diffraction import draw_dynamical_spots
 from pyxem_nas.diffraction.acquisition import Acquisition
-from pyxem_nas.diffraction.dynamical import draw_dynamical_spots
 from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
 from pyxem_nas.patterns.spec import DescriptorSpec, Detector, PatternSpec
 

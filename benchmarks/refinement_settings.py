@@ -18,8 +18,13 @@ import numpy as np
 from report import _table, describe_run
 
 from pyxem_nas import Acquisition, Randomization, example_phases
-from pyxem_nas.diffraction import disorientation_angles, laue_operations, multiply_quaternions
-from pyxem_nas.diffraction.dynamical import SpotLibrary, draw_dynamical_spots
+from pyxem_nas.diffraction import (
+    SpotLibrary,
+    disorientation_angles,
+    draw_dynamical_spots,
+    laue_operations,
+    multiply_quaternions,
+)
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.indexing.refinement import REFINEMENT_SPEC, RefinementSettings, refine_candidates
 from pyxem_nas.scans.source import DescriptorSource

@@ -58,7 +58,7 @@ def make_foreign_phases() -> dict[str, object]:
 
 def simulate_foreign(phase: object, n: int, seed: int) -> BlochPatterns:
     """Return dynamical patterns of a foreign phase."""
-    from pyxem_nas.diffraction.dynamical import draw_dynamical_spots
+    from pyxem_nas.diffraction import draw_dynamical_spots
 
     drawn = draw_dynamical_spots(
         phase, n, Acquisition(200), np.random.default_rng(seed), thickness=(150.0, 700.0),

@@ -28,8 +28,7 @@ from report import _percent, _table, describe_run
 
 from pyxem_nas import Acquisition, Architecture, Randomization, example_phases
 from pyxem_nas.bundles.architectures import build_orientation_network, measure_rate
-from pyxem_nas.diffraction import make_cells
-from pyxem_nas.diffraction.dynamical import SpotLibrary
+from pyxem_nas.diffraction import SpotLibrary, make_cells
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.maps.statistics import paired_interval
 from pyxem_nas.patterns.spec import DescriptorSpec

@@ -1,44 +1,34 @@
 """The header of a bundle file: a bundle's fields as JSON and back.
 
 Owns the schema and its version, and refuses what is not of it: hashes that differ, numbers that
-are none, lattices and cells that cannot be. Networks belong to `network_files`, the file itself
-and `ModelBundle` to `bundle`.
+are none. Phases and their cells belong to `stored_phases`, networks to `network_files`, the file
+itself and `ModelBundle` to `bundle`, of which this module knows the fields alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pyxem_nas.bundles.judges import Judge, PhaseJudge, Thresholds
 from pyxem_nas.bundles.network_files import BundleError, check_network
-from pyxem_nas.diffraction import (
-    Acquisition,
-    OrientationCells,
-    get_lattice_parameters,
-    laue_operations,
-    name_proper_group,
-)
+from pyxem_nas.bundles.stored_phases import cells_from_dict, phase_from_dict, phase_to_dict
+from pyxem_nas.diffraction import Acquisition
 from pyxem_nas.patterns import DescriptorSpec, PatternSpec
 
-if TYPE_CHECKING:
-    from orix.crystal_map import Phase
-
-    from pyxem_nas.bundles.bundle import ModelBundle
-
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _allowed: set[str] = set()  # hashes of networks that passed `check_network`
 
 
-def make_header(bundle: ModelBundle) -> dict[str, Any]:
-    """Return all of a bundle but its networks, of which it holds the hashes, for JSON."""
+def make_header(bundle: Any) -> dict[str, Any]:
+    """Return what has the fields of a `ModelBundle` for JSON, of its networks the hashes alone."""
     return {
         "schema_version": SCHEMA_VERSION,
         "name": bundle.name,
-        "phases": [_phase_to_dict(phase) for phase in bundle.phases],
+        "phases": [phase_to_dict(phase) for _, phase in bundle.phase_list],
         "acquisition": bundle.acquisition.to_dict(),
         "spec": bundle.spec.to_dict(),
         "pattern_spec": bundle.pattern_spec and bundle.pattern_spec.to_dict(),
@@ -88,7 +78,7 @@ def read_header(header: dict[str, Any], files: dict[str, bytes]) -> dict[str, An
             check_network(content)
             _allowed.add(digest)
         models[name] = content
-    phases = [_phase_from_dict(fields) for fields in header["phases"]]
+    phases = [phase_from_dict(fields, version) for fields in header["phases"]]
     judge = header.get("phase_judge")  # bundles of version 0.1.0 have none
     return {
         "name": str(header["name"]),
@@ -96,7 +86,9 @@ def read_header(header: dict[str, Any], files: dict[str, bytes]) -> dict[str, An
         "acquisition": Acquisition(**header["acquisition"]),
         "spec": DescriptorSpec.from_dict(header["spec"]),
         "models": models,
-        "cells": {int(k): _cells_from_dict(c, phases[int(k)]) for k, c in header["cells"].items()},
+        "cells": {
+            int(k): cells_from_dict(c, phases[int(k)], version) for k, c in header["cells"].items()
+        },
         "judges": {
             int(k): {kind: _judge_from_dict(fields) for kind, fields in judges.items()}
             for k, judges in header["judges"].items()
@@ -138,51 +130,3 @@ def _precession_range(values: Any) -> tuple[float, float] | None:
         return None
     low, high = _finite(dict(zip(("lowest", "highest precession"), values, strict=True))).values()
     return low, high
-
-
-def _cells_from_dict(fields: dict[str, Any], phase: Phase) -> OrientationCells:
-    symmetry = laue_operations(phase)
-    directions = np.array(fields["directions"], np.float64).reshape(-1, 3)
-    # `not` with `<=`: NaN is refused, too
-    if not np.all(np.abs(np.linalg.norm(directions, axis=1) - 1) <= 1e-3) or not len(directions):
-        raise BundleError("the directions of orientation cells must be unit vectors")
-    if not 1 <= fields["n_inplane"] <= 3600:
-        raise BundleError(f"n_inplane must be 1 to 3600, got {fields['n_inplane']!r}")
-    return OrientationCells(
-        name_proper_group(symmetry),
-        directions,
-        int(fields["n_inplane"]),
-        symmetry,
-    )
-
-
-def _phase_to_dict(phase: Phase) -> dict[str, Any]:
-    if phase.space_group is None:
-        raise ValueError(f"phase {phase.name!r} has no space group; set phase.space_group")
-    return {
-        "name": phase.name,
-        "space_group": int(phase.space_group.number),
-        "color": phase.color,
-        "lattice": list(get_lattice_parameters(phase)),
-        "atoms": [
-            [atom.element, *(float(v) for v in atom.xyz), float(atom.occupancy)]
-            for atom in phase.structure
-        ],
-    }
-
-
-def _phase_from_dict(fields: dict[str, Any]) -> Phase:
-    from diffpy.structure import Atom, Lattice, Structure
-    from orix.crystal_map import Phase
-
-    lattice = [float(v) for v in fields["lattice"]]
-    if len(lattice) != 6 or not all(0 < v <= 500 for v in lattice):
-        raise BundleError(f"no lattice: {lattice!r}")
-    atoms = [Atom(a[0], [float(v) for v in a[1:4]], occupancy=a[4]) for a in fields["atoms"]]
-    structure = Structure(atoms=atoms, lattice=Lattice(*lattice))
-    return Phase(
-        name=fields["name"],
-        space_group=fields["space_group"],
-        structure=structure,
-        color=fields["color"],
-    )

@@ -7,12 +7,7 @@ and orientations: cells, symmetry, disorientation. Knows no image and no detecto
 from pyxem_nas.diffraction.acquisition import Acquisition
 from pyxem_nas.diffraction.crystals import read_phases
 from pyxem_nas.diffraction.disorientation import disorientation_angles, turned_about_beam
-from pyxem_nas.diffraction.dynamical import (
-    DynamicalDraw,
-    DynamicalSpots,
-    SpotLibrary,
-    draw_dynamical_spots,
-)
+from pyxem_nas.diffraction.dynamical import draw_dynamical_spots, simulate_dynamical_spots
 from pyxem_nas.diffraction.foreign import make_foreign_phases, make_foreign_reflections
 from pyxem_nas.diffraction.hosts import check_hosts, get_lattice_parameters
 from pyxem_nas.diffraction.kinematical import excitation_error, rocking_factor, simulate_spots
@@ -28,7 +23,13 @@ from pyxem_nas.diffraction.quaternions import (
     random_quaternions,
     rotate_vectors,
 )
-from pyxem_nas.diffraction.reflections import Reflections, get_reflections
+from pyxem_nas.diffraction.reflections import (
+    Reflections,
+    get_reflections,
+    list_reciprocal_lattice,
+    structure_factors,
+)
+from pyxem_nas.diffraction.spot_library import DynamicalDraw, DynamicalSpots, SpotLibrary
 from pyxem_nas.diffraction.symmetry import (
     laue_operations,
     laue_proper_group,
@@ -36,6 +37,7 @@ from pyxem_nas.diffraction.symmetry import (
     name_proper_group,
     to_orix,
 )
+from pyxem_nas.diffraction.unit_cell import UnitCell, get_unit_cell
 
 __all__ = [
     "Acquisition",
@@ -44,6 +46,7 @@ __all__ = [
     "OrientationCells",
     "Reflections",
     "SpotLibrary",
+    "UnitCell",
     "check_hosts",
     "disorientation_angles",
     "draw_dynamical_spots",
@@ -51,8 +54,10 @@ __all__ = [
     "fibonacci_sphere",
     "get_lattice_parameters",
     "get_reflections",
+    "get_unit_cell",
     "laue_operations",
     "laue_proper_group",
+    "list_reciprocal_lattice",
     "make_cells",
     "make_foreign_phases",
     "make_foreign_reflections",
@@ -65,7 +70,9 @@ __all__ = [
     "read_phases",
     "rocking_factor",
     "rotate_vectors",
+    "simulate_dynamical_spots",
     "simulate_spots",
+    "structure_factors",
     "to_orix",
     "turned_about_beam",
 ]

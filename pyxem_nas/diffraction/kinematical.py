@@ -7,7 +7,7 @@ are trained on belong to `scans.camera`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numba
 import numpy as np
@@ -15,9 +15,6 @@ import numpy as np
 from pyxem_nas.diffraction.acquisition import Acquisition
 from pyxem_nas.diffraction.quaternions import quaternions_to_matrices
 from pyxem_nas.diffraction.reflections import Reflections
-
-if TYPE_CHECKING:
-    pass
 
 #: Rocking curves: the numbers that the compiled code knows them by.
 ROCKING_CURVES = {"lorentzian": 0, "gaussian": 1, "two-beam": 2}

@@ -8,7 +8,6 @@ nothing here; `to_orix` says how to come to them for colours and figures.
 
 from __future__ import annotations
 
-import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -18,13 +17,12 @@ from pyxem_nas.diffraction.quaternions import (
     matrices_to_quaternions,
     multiply_quaternions,
 )
+from pyxem_nas.diffraction.unit_cell import UnitCell, get_unit_cell
 
 if TYPE_CHECKING:
     from orix.crystal_map import Phase
     from orix.quaternion import Symmetry
 
-#: Atoms that an operation takes nearer than this to another, in angstrom, are on it.
-SYMMETRY_TOLERANCE = 0.01
 _SAME = 1e-3  # quaternions: 0.1 degrees
 # by the highest order of an axis and the number of operations: Laue group, proper group
 _GROUPS = {
@@ -79,9 +77,12 @@ def laue_operations(phase: Phase) -> np.ndarray:
     >>> laue_operations(example_phases("steel")["cementite"]).shape
     (4, 4)
     """
-    base = np.asarray(phase.structure.lattice.base, np.float64)
     if len(phase.structure):
-        return _operations_of_atoms(phase.name, *_key(base, phase.structure)).copy()
+        try:
+            return _operations_of_cell(get_unit_cell(phase)).copy()
+        except ValueError as error:
+            raise ValueError(f"phase {phase.name!r}: {error}") from error
+    base = np.asarray(phase.structure.lattice.base, np.float64)
     if phase.space_group is not None:
         number = int(phase.space_group.number)
         return _operations_of_group(phase.name, base.tobytes(), number).copy()
@@ -172,88 +173,10 @@ _EXAMPLES = {
 }  # fmt: skip
 
 
-def _key(base: np.ndarray, structure) -> tuple[bytes, bytes, tuple]:
-    """Return what decides a crystal's symmetry, hashable: base, coordinates, kinds of atoms."""
-    xyz = np.array([atom.xyz for atom in structure], np.float64)
-    kinds = tuple(
-        (atom.element, round(float(atom.occupancy), 4), round(float(atom.Uisoequiv), 5))
-        for atom in structure
-    )
-    return base.tobytes(), xyz.tobytes(), kinds
-
-
 @lru_cache(maxsize=256)
-def _operations_of_atoms(name: str, base: bytes, xyz: bytes, kinds: tuple) -> np.ndarray:
+def _operations_of_cell(cell: UnitCell) -> np.ndarray:
     """Return the operations of a crystal's atoms."""
-    lattice = np.frombuffer(base).reshape(3, 3)
-    positions, numbers = join_sites(lattice, np.frombuffer(xyz).reshape(-1, 3), kinds)
-    return _to_quaternions(*find_rotations(name, lattice, positions, numbers))
-
-
-def join_sites(
-    lattice: np.ndarray, positions: np.ndarray, kinds: tuple, *, tolerance: float = 0.1
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return sites of a crystal and a number for what is on each: atoms in one place are one site.
-
-    Parameters
-    ----------
-    lattice
-        Rows a, b, c, angstrom, shape (3, 3).
-    positions
-        Fractional coordinates, shape (n, 3).
-    kinds
-        What each atom is, hashable: element, occupancy, displacement.
-    tolerance
-        Atoms nearer than this in angstrom share a site.
-
-    Returns
-    -------
-    positions, numbers
-        Shapes (m, 3) and (m,); sites with the same content have the same number, from 1.
-    """
-    between = positions[:, None] - positions
-    between -= np.rint(between)
-    near = np.linalg.norm(between @ lattice, axis=-1) < tolerance
-    first = near.argmax(axis=1)
-    sites = np.unique(first)
-    contents = [tuple(sorted(kinds[i] for i in np.flatnonzero(first == site))) for site in sites]
-    known = {content: k for k, content in enumerate(sorted(set(contents)), start=1)}
-    return positions[sites], np.array([known[content] for content in contents])
-
-
-def find_rotations(
-    name: str, lattice: np.ndarray, positions: np.ndarray, numbers: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows of a primitive base, in the same frame, and a crystal's rotations in that base.
-
-    Raises
-    ------
-    ValueError
-        If spglib finds no crystal in the atoms.
-    """
-    import spglib
-
-    tolerance = {"symprec": SYMMETRY_TOLERANCE}
-    cell = (lattice, positions, numbers)
-    try:
-        with warnings.catch_warnings():
-            # of how spglib reports errors: whichever way, they are told below
-            warnings.simplefilter("ignore", DeprecationWarning)
-            # of the primitive cell: a cell of several would hide operations that do not keep it
-            cell = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, **tolerance)
-            dataset = cell and spglib.get_symmetry_dataset(cell, **tolerance)
-    except spglib.SpglibError as error:
-        raise ValueError(_no_crystal(name, len(numbers), error)) from error
-    if not dataset:
-        raise ValueError(_no_crystal(name, len(numbers), "it found none"))
-    return np.asarray(cell[0], np.float64), np.unique(dataset.rotations, axis=0)
-
-
-def _no_crystal(name: str, n_atoms: int, why: object) -> str:
-    return (
-        f"no symmetry found for the {n_atoms} sites of phase {name!r} (spglib: {why}); are two "
-        "atoms in one place? read the phase's CIF file with pyxem_nas.read_phases"
-    )
+    return _to_quaternions(cell.symmetry.primitive_base, cell.symmetry.rotations)
 
 
 # ------------------------------------------------------------ from groups alone

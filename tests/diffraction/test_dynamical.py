@@ -3,10 +3,11 @@ import pytest
 from conftest import SHARED
 
 from pyxem_nas import Acquisition
-from pyxem_nas.diffraction import quaternions_to_matrices, random_quaternions
-from pyxem_nas.diffraction.dynamical import (
+from pyxem_nas.diffraction import (
     SpotLibrary,
     draw_dynamical_spots,
+    quaternions_to_matrices,
+    random_quaternions,
     simulate_dynamical_spots,
 )
 from pyxem_nas.diffraction.kinematical import simulate_spots
