@@ -25,6 +25,7 @@ from .bundles import (
 from .diffraction import Acquisition, read_phases
 from .figures import (
     Overlay,
+    explore,
     plot_map,
     plot_overlay,
     plot_posterior,
@@ -56,6 +57,7 @@ __all__ = [
     "diffraction",
     "evaluate",
     "example_phases",
+    "explore",
     "figures",
     "fine_tune",
     "fit_distortion",

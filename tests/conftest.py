@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -114,3 +115,25 @@ def perturb(quaternions, degrees, rng):
         axis=1,
     )
     return multiply_quaternions(quaternions, small / np.linalg.norm(small, axis=1, keepdims=True))
+
+
+CHROMIUM_FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+    "--disable-sync", "--disable-component-update",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The system's Chromium; skipped, saying so, where there is none (CI asks for it)."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if found is None:
+        if os.environ.get("PYXEM_NAS_NEEDS_BROWSER"):
+            pytest.fail("no chromium on this machine, and PYXEM_NAS_NEEDS_BROWSER is set")
+        pytest.skip("needs the system's chromium (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=list(CHROMIUM_FLAGS))
+        yield browser
+        browser.close()

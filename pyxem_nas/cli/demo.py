@@ -41,10 +41,11 @@ def demo(
     """Index a simulated scan and compare the map with the truth.
 
     Simulates a scan of the bundle's phases as a camera would record it, indexes it, prints how
-    right the map is and writes map.h5, map.ang, map.ctf and map.png.
+    right the map is and writes map.h5, map.ang, map.ctf, map.png and map.html, the map to click.
     """
     with show_status("Loading pyxem and the bundle"):
         from pyxem_nas.bundles import ModelBundle
+        from pyxem_nas.figures import write_report
         from pyxem_nas.maps import NOT_INDEXED, evaluate
         from pyxem_nas.scans import simulate_scan
 
@@ -73,6 +74,10 @@ def demo(
     with show_status("Writing the maps"):
         paths = [output / f"map.{suffix}" for suffix in ("h5", "ang", "ctf")]
         result["files"] = write_maps(paths, xmap, overwrite=True)
+    with show_status("Writing the explorer"):
+        title = f"Simulated scan of {', '.join(model.phase_names)}"
+        page = write_report(output / "map.html", xmap, scan, model, title=title, overwrite=True)
+        result["files"].append(page)
     if as_json:
         print_json({"bundle": bundle, "shape": shape, "seed": seed} | result)
         return
@@ -80,7 +85,7 @@ def demo(
     names = ", ".join(path.name for path in result["files"])
     print_result(
         f"{names} are in the folder {output}; there, {left_out.sum()} positions below the bundle's "
-        "thresholds of confidence are not indexed"
+        "thresholds of confidence are not indexed. Open map.html in a browser and click the map"
     )
 
 

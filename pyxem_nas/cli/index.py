@@ -55,8 +55,8 @@ def index(
     report: Annotated[
         bool,
         cli_options.option(
-            "Write a report, one HTML file, beside the first map: maps, statistics, grain sizes, "
-            "texture, patterns with their answers, and warnings.",
+            "Write a report, one HTML file, beside the first map: the map to click, patterns with "
+            "the spots of their answers, statistics, grain sizes, texture, and warnings.",
             "--report",
         ),
     ] = False,

@@ -382,7 +382,7 @@ def _draw_property(canvas: Canvas, name: str, ax: Axes, key: SubFigure) -> None:
         image,
         extent=canvas.extent,
         aspect="equal" if canvas.is_plane else "auto",
-        cmap=_sequential_colors(),
+        cmap=sequential_colors(),
         vmin=0.0,
         vmax=max(upper, 1e-9),
     )
@@ -400,7 +400,7 @@ def _draw_property(canvas: Canvas, name: str, ax: Axes, key: SubFigure) -> None:
     bar.ax.tick_params(length=2, pad=1)
 
 
-def _sequential_colors() -> Colormap:
+def sequential_colors() -> Colormap:
     """Return viridis without its darkest colours, which look like the black of no value."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap

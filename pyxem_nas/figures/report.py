@@ -1,8 +1,8 @@
 """The report of a map: one HTML file with everything in it.
 
 Owns :func:`write_report`: the choice and order of what is shown, the statistics table and the HTML.
-Figures come from `plotting` and `report_figures`, warnings from `report_checks`. The file refers to
-nothing outside of itself.
+What can be clicked comes from `explorer`, figures from `plotting` and `report_figures`, warnings
+from `report_checks`. The file refers to nothing outside of itself.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyxem_nas.bundles import ModelBundle
+from pyxem_nas.figures.explorer import embed_explorer
 from pyxem_nas.figures.plotting import format_unit, indexed_phases, plot_map
 from pyxem_nas.figures.report_checks import Finding, check_map, check_scan
 from pyxem_nas.figures.report_figures import (
@@ -44,27 +45,35 @@ if TYPE_CHECKING:
 __all__ = ["write_report"]
 
 _PACKAGES = ("pyxem-nas", "hyperspy", "pyxem", "orix", "diffsims", "numpy", "keras", "tensorflow")
+_MAX_SIZE = 19_500_000  # bytes of the file, so that it can be sent by mail
 _STYLE = """
-body { font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", Arial, sans-serif; color: #222;
-       max-width: 1080px; margin: 2rem auto; padding: 0 1.2rem; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem;
-     border-bottom: 1px solid #ddd; padding-bottom: .2rem; }
-.sub { color: #666; margin-top: .2rem; } .note { color: #555; font-size: .9rem; }
+:root { --ground: #ffffff; --ink: #222222; --soft: #5a636c; --line: #dcdfe3;
+        --warn: #fdf3ec; --fine: #eef8f4; color-scheme: light; }
+:root[data-theme="dark"] { --ground: #16181b; --ink: #e8eaed; --soft: #a9b1ba; --line: #3a4047;
+        --warn: #33231a; --fine: #172a24; color-scheme: dark; }
+body { font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", Arial, sans-serif; color: var(--ink);
+       background: var(--ground); margin: 1.4rem auto; padding: 0 1.2rem; max-width: 1560px; }
+main > section, body > header { max-width: 1080px; margin: 0 auto; }
+main > section.whole, body > header { max-width: none; }
+h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem;
+     border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
+.sub { color: var(--soft); margin: .2rem 0; } .note { color: var(--soft); font-size: .9rem; }
+nav a { color: inherit; margin-right: 1.1rem; }
 .wide { overflow-x: auto; }
-img { max-width: 100%; height: auto; display: block; margin: .6rem auto; }
-table { border-collapse: collapse; margin: .6rem 0; }
-th, td { padding: .28rem .8rem; text-align: right; border-bottom: 1px solid #eee;
-         vertical-align: top; }
-th { color: #555; font-weight: 600; border-bottom: 2px solid #ccc; }
-th:first-child, td:first-child { text-align: left; white-space: nowrap; }
-.plain td, .plain th { text-align: left; }
-.warning { border-left: 4px solid #D55E00; background: #fdf3ec; padding: .5rem .9rem;
+img { max-width: 100%; height: auto; display: block; margin: .6rem auto; background: #ffffff; }
+table.plain-table { border-collapse: collapse; margin: .6rem 0; }
+.plain-table th, .plain-table td { padding: .28rem .8rem; text-align: right;
+         border-bottom: 1px solid var(--line); vertical-align: top; }
+.plain-table th { color: var(--soft); font-weight: 600; border-bottom-width: 2px; }
+.plain-table th:first-child, .plain-table td:first-child { text-align: left; white-space: nowrap; }
+.plain td, .plain th { text-align: left; vertical-align: top; }
+.warning { border-left: 4px solid #D55E00; background: var(--warn); padding: .5rem .9rem;
            margin: .5rem 0; } .warning b { display: block; }
-.fine { border-left: 4px solid #009E73; background: #eef8f4; padding: .5rem .9rem; }
+.fine { border-left: 4px solid #009E73; background: var(--fine); padding: .5rem .9rem; }
 details { margin: .5rem 0; } summary { cursor: pointer; font-weight: 600; }
 .plain table { margin: 0; } .plain table td { padding: .05rem .8rem .05rem 0; border: 0; }
 @media screen and (max-width: 860px) { body { margin: 1rem auto; padding: 0 .8rem; }
-    .wide img { max-width: none; width: 860px; } th, td { padding: .28rem .5rem; } }
+    .wide img { max-width: none; width: 860px; } .plain-table td { padding: .28rem .5rem; } }
 @media print { details > * { display: block; } h2 { break-after: avoid; }
                img { break-inside: avoid; } }
 """
@@ -82,10 +91,14 @@ def write_report(
     boundary_angle: float = 5.0,
     overwrite: bool = False,
 ) -> Path:
-    """Write a report of a map as one HTML file without outside resources.
+    """Write a report of a map as one HTML file that a colleague can click.
 
-    Warnings worth a user's attention, statistics, maps, patterns with their answers, grain sizes,
-    texture, settings, versions and the provenance of the bundle.
+    On top the explorer: the map to zoom and to choose from, under a click the pattern with its
+    spots, its place in the pole figures, its grain and the neighbours, selections with their
+    statistics, profiles of misorientation. Below it warnings worth a user's attention, statistics,
+    maps, patterns with their answers, grain sizes, texture, settings, versions and the provenance
+    of the bundle. The file opens by a double click, asks no server, and stays below 20 MB: of large
+    scans it holds fewer or smaller patterns, and says so.
 
     Parameters
     ----------
@@ -152,8 +165,11 @@ def write_report(
         sections.append(("Grain sizes", _grains(xmap, boundary_angle)))
         sections.append(("Texture", _texture(xmap)))
     sections.append(("How it was made", _making(signal, bundle, settings)))
+    subtitle = _subtitle(xmap, bundle)
+    taken = len(_page(title, subtitle, "", sections).encode())
+    explorer = embed_explorer(xmap, viewer, max_size=_MAX_SIZE - taken)
     with replacing(path) as temporary:
-        temporary.write_text(_page(title, _subtitle(xmap, bundle), sections), encoding="utf-8")
+        temporary.write_text(_page(title, subtitle, explorer, sections), encoding="utf-8")
     return path
 
 
@@ -349,13 +365,23 @@ def _versions() -> dict[str, str]:
 # ------------------------------------------------------------------------- HTML
 
 
-def _page(title: str, subtitle: str, sections: Sequence[tuple[str, str]]) -> str:
-    body = "".join(f"<h2>{escape(head)}</h2>{content}" for head, content in sections)
+def _page(title: str, subtitle: str, explorer: str, sections: Sequence[tuple[str, str]]) -> str:
+    links = "".join(
+        f'<a href="#part-{k}">{escape(head)}</a>' for k, (head, _) in enumerate(sections)
+    )
+    body = "".join(
+        f'<section id="part-{k}"><h2>{escape(head)}</h2>{content}</section>'
+        for k, (head, content) in enumerate(sections)
+    )
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="data:,">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
-        f'<h1>{escape(title)}</h1><p class="sub">{subtitle}</p>{body}</body></html>\n'
+        f'<header><h1>{escape(title)}</h1><p class="sub">{subtitle}</p>'
+        f'<nav aria-label="Parts of the report">{links}</nav></header>'
+        f'<main><section class="whole" aria-label="Explorer">{explorer}</section>'
+        f"{body}</main></body></html>\n"
     )
 
 
@@ -376,7 +402,9 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows
     )
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    table = (
+        f'<table class="plain-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    )
     return f'<div class="wide">{table}</div>'
 
 

@@ -13,7 +13,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from pyxem_nas.diffraction import fibonacci_sphere, quaternions_to_matrices
+from pyxem_nas.diffraction import (
+    fibonacci_sphere,
+    laue_operations,
+    multiply_quaternions,
+    quaternions_to_matrices,
+    rotate_vectors,
+    to_orix,
+)
 from pyxem_nas.figures.plotting import (
     Canvas,
     boundary_edges,
@@ -33,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "estimate_density", "get_confidence", "measure_grains", "plot_examples", "plot_grain_sizes",
-    "plot_textures",
+    "plot_textures", "poles_of_phase",
 ]  # fmt: skip
 
 _MAX_ROTATIONS = 20_000  # of a phase in texture plots, drawn evenly over the map
@@ -145,15 +152,16 @@ def plot_textures(xmap: CrystalMap) -> Figure:
             band.text(0.005, 0.72, f"{len(rows)} positions", fontsize=7, color="0.35")
             rows = rows[:: -(-len(rows) // _MAX_ROTATIONS)]
             matrices = quaternions_to_matrices(rotations[rows].data)
-            group = xmap.phases[i].point_group.laue
             poles = [
                 # to the laboratory: the inverse of lab2crystal
                 (label, np.einsum("mi,nij->nmj", vectors, matrices).reshape(-1, 3), None)
-                for label, vectors in _poles(xmap.phases[i])
+                for label, vectors in poles_of_phase(xmap.phases[i])
             ]
+            group, turn = to_orix(xmap.phases[i])
+            turned = quaternions_to_matrices(multiply_quaternions(turn, rotations[rows].data))
             operations = np.concatenate(_laue_matrices(group))
             inverse_poles = [
-                (f"IPF-{label}", np.einsum("oij,nj->noi", operations, matrices[:, :, k])
+                (f"IPF-{label}", np.einsum("oij,nj->noi", operations, turned[:, :, k])
                  .reshape(-1, 3), group)
                 for k, label in enumerate("XYZ")
             ]  # fmt: skip
@@ -240,22 +248,23 @@ def _laue_matrices(group: Symmetry) -> tuple[np.ndarray, np.ndarray]:
     return proper, -proper
 
 
-def _poles(phase: Phase) -> list[tuple[str, np.ndarray]]:
+def poles_of_phase(phase: Phase) -> list[tuple[str, np.ndarray]]:
     """Return the poles that are customary for a crystal system, with labels; shape (m, 3) each."""
-    from orix.vector import Miller
-
-    system = phase.point_group.system
-    if system == "cubic":
+    laue = to_orix(phase)[0]
+    if laue.system == "cubic":
         chosen = [(1, 0, 0), (1, 1, 0), (1, 1, 1)]
-    elif system in ("hexagonal", "trigonal"):
+    elif laue.system in ("hexagonal", "trigonal"):
         chosen = [(0, 0, 1), (1, 0, 0), (1, 1, 0)]
     else:
         chosen = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    # rows of the inverse base's transpose are a*, b*, c*
+    normals = np.array(chosen) @ np.linalg.inv(phase.structure.lattice.base).T
     poles = []
-    for hkl in chosen:
-        family = Miller(hkl=[hkl], phase=phase).symmetrise(unique=True).unit.data.reshape(-1, 3)
-        label = "{" + "".join(map(str, hkl)) + "}"
-        poles.append((label, np.concatenate([family, -family])))  # a plane has no side
+    for hkl, normal in zip(chosen, normals, strict=True):
+        family = rotate_vectors(laue_operations(phase), normal / np.linalg.norm(normal))
+        family = np.concatenate([family, -family])  # a plane has no side
+        kept = np.unique(family.round(6), axis=0, return_index=True)[1]
+        poles.append(("{" + "".join(map(str, hkl)) + "}", family[kept]))
     return poles
 
 

@@ -94,6 +94,12 @@ class SolutionViewer:
         """Orientations per position."""
         return 1 if self.xmap.rotations.ndim == 1 else self.xmap.rotations.shape[1]
 
+    @property
+    def grid_shape(self) -> tuple[int, int]:
+        """Rows and columns of the scan; one row for a line scan or a single pattern."""
+        shape = self.signal.axes_manager._navigation_shape_in_array
+        return (1, 1, *shape)[-2:] if len(shape) < 2 else tuple(shape)
+
     def row(self, position: tuple[int, ...]) -> int:
         """Return the map's row at (column, row) of the scan; -1 where it is left out."""
         shape = self.signal.axes_manager._navigation_shape_in_array
@@ -105,6 +111,12 @@ class SolutionViewer:
             return self.centers[position[::-1]]
         pattern = self.signal.inav[position] if position else self.signal
         return find_centers(pattern, self.detector.scale)
+
+    def locate_beams(self, images: np.ndarray) -> np.ndarray:
+        """Return the direct beam (column, row) of patterns (n, ny, nx), found in them."""
+        from hyperspy.signals import Signal2D
+
+        return find_centers(Signal2D(images), self.detector.scale).reshape(-1, 2)
 
     def pattern(self, position: tuple[int, ...]) -> np.ndarray:
         """Return the pattern at (column, row) of the scan, shape (ny, nx)."""

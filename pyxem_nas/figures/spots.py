@@ -18,9 +18,10 @@ from pyxem_nas.patterns import Detector
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["SpotMarks", "Spots", "format_hkl", "locate_spots", "turn_to_detector"]
+__all__ = ["SpotMarks", "Spots", "detector_reach", "format_hkl", "locate_spots", "turn_to_detector"]
 
 _MIN_SIZE, _MAX_SIZE = 4.0, 13.0  # diameters of the marks, points
+MIN_INTENSITY, MAX_SPOTS = 0.003, 150  # of the strongest spot; of a pattern
 _LABEL_DISTANCE, _LABEL_SIZE = 5.0, 8.0  # from ring to label, and height of the label, points
 
 
@@ -55,8 +56,8 @@ def locate_spots(
     detector: Detector,
     center: np.ndarray,
     max_excitation_error: float = 0.01,
-    min_intensity: float = 0.003,
-    max_spots: int = 150,
+    min_intensity: float = MIN_INTENSITY,
+    max_spots: int = MAX_SPOTS,
 ) -> Spots:
     """Return where the spots of an orientation fall on a detector.
 
@@ -92,7 +93,7 @@ def locate_spots(
         phase_id=phase_id,
         max_excitation_error=max_excitation_error,
         rocking_curve="gaussian",
-        reciprocal_radius=_reach(detector),
+        reciprocal_radius=detector_reach(detector),
     )
     pixels = np.asarray(center, float) + positions @ detector.matrix.T
     ny, nx = detector.shape
@@ -224,7 +225,7 @@ class SpotMarks:
             self.labels.append(label)
 
 
-def _reach(detector: Detector) -> float:
+def detector_reach(detector: Detector) -> float:
     """Return a radius in 1/angstrom beyond which no spot falls on the detector."""
     ny, nx = detector.shape
     diagonal = np.hypot(ny * detector.scale[0], nx * detector.scale[1])

@@ -340,7 +340,7 @@ def test_demo_names_its_folder_and_reports_accuracy(call, folder, tmp_path):
         "demo", "--bundle", folder / "silver.nas", "--shape", 4, 5, "--output", output
     )
     assert code == 0, err
-    names = ["map.ang", "map.ctf", "map.h5", "map.png"]
+    names = ["map.ang", "map.ctf", "map.h5", "map.html", "map.png"]
     assert sorted(p.name for p in output.iterdir()) == names
     assert "20 positions" in out and "patterns/s" in out and "silver" in out
     assert str(output) in out.replace("\n", "")
