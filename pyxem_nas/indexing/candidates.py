@@ -15,7 +15,7 @@ from pyxem_nas.indexing.refinement import RatedCandidates
 
 _FASTMATH = {"contract", "reassoc", "nsz"}
 _FASTMATH_FINITE = _FASTMATH | {"nnan", "ninf"}  # lets maxima run on vector registers
-_BLOCK = 64  # logits of which first the maximum is looked at
+BLOCK = 64  # logits of which first the maximum is looked at
 _NEGLIGIBLE = np.float32(-22)  # log of a cell's share that a sum over 100,000 need not hold
 _LEAST_REST = 1e-3  # of the posterior outside of candidates: no network is surer with reason
 _N_TOP = 32  # cells looked at: they hold the posterior's mass of all but hopeless patterns
@@ -231,7 +231,7 @@ def _nearest(a, b, symmetry, image):
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH)
-def _list_variants(a, symmetry, variants):
+def list_variants(a, symmetry, variants):
     """Fill `variants` (4, n_operations) with what an orientation's variants are compared with.
 
     The scalar product of column k and b is that of a and the variant of b by operation k.
@@ -245,7 +245,7 @@ def _list_variants(a, symmetry, variants):
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH_FINITE)
-def _largest_product(variants, b):
+def largest_product(variants, b):
     """Return |cos| of half the disorientation, as `_nearest` does, on vector registers."""
     largest = 0.0
     for k in range(variants.shape[1]):
@@ -260,11 +260,11 @@ def _largest_product(variants, b):
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH_FINITE)
-def _block_maxima(row, maxima):
-    """Fill `maxima` with the largest value of each `_BLOCK` of a row; return the largest of all."""
+def block_maxima(row, maxima):
+    """Fill `maxima` with the largest value of each `BLOCK` of a row; return the largest of all."""
     largest = np.float32(-3e38)
     for b in range(maxima.size):
-        block = row[b * _BLOCK : (b + 1) * _BLOCK]
+        block = row[b * BLOCK : (b + 1) * BLOCK]
         highest = block[0]  # of the row's type: integers of eight bits compare 64 at a time
         for i in range(1, block.size):
             highest = block[i] if block[i] > highest else highest
@@ -275,12 +275,12 @@ def _block_maxima(row, maxima):
 
 @numba.njit(cache=True, fastmath=_FASTMATH_FINITE)
 def _sum_exp(row, largest, maxima, scale):
-    """Return the sum of ``exp(scale (row - largest))``, `maxima` from `_block_maxima`."""
+    """Return the sum of ``exp(scale (row - largest))``, `maxima` from `block_maxima`."""
     total = 0.0
     for b in range(maxima.size):
         if (maxima[b] - largest) * scale < _NEGLIGIBLE:
             continue
-        part = row[b * _BLOCK : (b + 1) * _BLOCK]
+        part = row[b * BLOCK : (b + 1) * BLOCK]
         sum_of_part = np.float32(0)
         for i in range(part.size):
             x = (np.float32(part[i]) - largest) * scale
@@ -302,7 +302,7 @@ def _sum_exp(row, largest, maxima, scale):
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH)
-def _keep_top(values, start, top, value):
+def keep_top(values, start, top, value):
     """Put those of `values` that belong there into the falling `value`, their index into `top`."""
     last = len(value) - 1
     for i in range(values.size):
@@ -319,15 +319,15 @@ def _keep_top(values, start, top, value):
 
 @numba.njit(cache=True, fastmath=_FASTMATH)
 def _top_cells(logits, maxima, top, value):
-    """Fill `top` with the indices of the largest logits, falling; `maxima` from `_block_maxima`."""
+    """Fill `top` with the indices of the largest logits, falling; `maxima` from `block_maxima`."""
     value[:] = np.float32(-3e38)
-    _keep_top(maxima, 0, top, value)
+    keep_top(maxima, 0, top, value)
     # as many blocks reach this, so as many cells do: blocks below it hold none of the largest
     least = value[len(value) - 1]
     value[:] = np.float32(-3e38)
     for b in range(maxima.size):
         if maxima[b] >= least:
-            _keep_top(logits[b * _BLOCK : (b + 1) * _BLOCK], b * _BLOCK, top, value)
+            keep_top(logits[b * BLOCK : (b + 1) * BLOCK], b * BLOCK, top, value)
 
 
 @numba.njit(cache=True, parallel=True)
@@ -335,8 +335,8 @@ def _log_norms(logits):
     n, m = logits.shape
     norms = np.empty(n, np.float32)
     for i in numba.prange(n):
-        maxima = np.empty((m + _BLOCK - 1) // _BLOCK, np.float32)
-        largest = _block_maxima(logits[i], maxima)
+        maxima = np.empty((m + BLOCK - 1) // BLOCK, np.float32)
+        largest = block_maxima(logits[i], maxima)
         norms[i] = largest + np.log(_sum_exp(logits[i], largest, maxima, np.float32(1)))
     return norms
 
@@ -366,8 +366,8 @@ def _select(logits, log_norm, scale, references, symmetry, n_inplane, n_candidat
         mass = np.zeros(n_candidates)
         cell = np.zeros(n_candidates, np.int64)
         row = logits[i]
-        maxima = np.empty((row.size + _BLOCK - 1) // _BLOCK, np.float32)
-        largest = _block_maxima(row, maxima)
+        maxima = np.empty((row.size + BLOCK - 1) // BLOCK, np.float32)
+        largest = block_maxima(row, maxima)
         if len(log_norm):
             norm = log_norm[i]
         else:
@@ -383,7 +383,7 @@ def _select(logits, log_norm, scale, references, symmetry, n_inplane, n_candidat
             )
             merged = False
             for j in range(n_kept):
-                if _largest_product(variants[j], q) > _MERGE_COSINE:
+                if largest_product(variants[j], q) > _MERGE_COSINE:
                     _nearest(centre[j], q, symmetry, image)
                     quaternions[i, j] += p * image
                     mass[j] += p
@@ -391,7 +391,7 @@ def _select(logits, log_norm, scale, references, symmetry, n_inplane, n_candidat
                     break
             if not merged and n_kept < n_candidates:
                 centre[n_kept] = q
-                _list_variants(q, symmetry, variants[n_kept])
+                list_variants(q, symmetry, variants[n_kept])
                 quaternions[i, n_kept] = p * q
                 mass[n_kept] = p
                 cell[n_kept] = top[t]
@@ -403,9 +403,9 @@ def _select(logits, log_norm, scale, references, symmetry, n_inplane, n_candidat
             a = quaternions[i, j]
             q[0], q[1], q[2], q[3] = -a[3], a[2], -a[1], a[0]
             known = False
-            _list_variants(q, symmetry, variants[0])  # no longer needed for the first
+            list_variants(q, symmetry, variants[0])  # no longer needed for the first
             for m in range(n_kept):
-                if _largest_product(variants[0], quaternions[i, m]) > _MERGE_COSINE:
+                if largest_product(variants[0], quaternions[i, m]) > _MERGE_COSINE:
                     known = True
             if known:
                 continue

@@ -1,0 +1,318 @@
+"""The compiled parts of exhaustive matching: templates drawn, correlations, their highest peaks.
+
+Owns loops over arrays and the order in which they lie in memory. All of it is float32 and made of
+small matrix products whose matrices stay in the cache of a core. Row i depends on pattern i alone.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from pyxem_nas.indexing.candidates import (
+    BLOCK,
+    block_maxima,
+    keep_top,
+    largest_product,
+    list_variants,
+)
+
+_FASTMATH = {"contract", "reassoc", "nsz"}
+TILE = 64  # templates that are compared at once
+GROUP = 4  # patterns that are compared at once
+_N_QUARTERS = 8  # of a turn, of the template and of its mirror image
+_N_TOP = 128  # highest grid points looked at for distinct peaks
+_REACH = 3.5  # standard deviations at which spots and rocking curves end
+
+
+@numba.njit(cache=True, parallel=True, error_model="numpy")
+def draw(
+    matrices, vectors, amplitude, wavenumber, precession, rod_width, sigma, radii, n_azimuthal
+):
+    """Return templates (n, n_radial, n_azimuthal), float32: a Gaussian for each excited spot."""
+    n, n_radial = len(matrices), len(radii)
+    step = radii[1] - radii[0]
+    turn = 2 * np.pi / n_azimuthal
+    templates = np.zeros((n, n_radial, n_azimuthal), np.float32)
+    for i in numba.prange(n):
+        matrix = matrices[i]
+        for j in range(len(vectors)):
+            gx, gy, gz = vectors[j, 0], vectors[j, 1], vectors[j, 2]
+            x = gx * matrix[0, 0] + gy * matrix[1, 0] + gz * matrix[2, 0]
+            y = gx * matrix[0, 1] + gy * matrix[1, 1] + gz * matrix[2, 1]
+            z = gx * matrix[0, 2] + gy * matrix[1, 2] + gz * matrix[2, 2]
+            radius2 = x * x + y * y
+            variance = rod_width * rod_width + 0.5 * radius2 * precession * precession
+            error = wavenumber - np.sqrt(max(wavenumber * wavenumber - radius2, 0.0)) - z
+            if error * error > _REACH * _REACH * variance:
+                continue
+            weight = amplitude[j] * np.exp(-0.5 * error * error / variance)
+            weight *= np.sqrt(rod_width / np.sqrt(variance))
+            radius, azimuth = np.sqrt(radius2), np.arctan2(y, x)
+            first = max(0, int(np.ceil((radius - _REACH * sigma - radii[0]) / step)))
+            last = min(n_radial - 1, int(np.floor((radius + _REACH * sigma - radii[0]) / step)))
+            for r in range(first, last + 1):
+                across = (radius - radii[r]) / sigma
+                product = radius * radii[r] / (sigma * sigma)
+                # |difference|^2 = across^2 + 2 product (1 - cos angle)
+                rest = 1 - 0.5 * (_REACH * _REACH - across * across) / max(product, 1e-9)
+                half = np.pi if rest <= -1 else np.arccos(min(rest, 1.0))
+                low = int(np.ceil((azimuth - half) / turn))
+                high = int(np.floor((azimuth + half) / turn))
+                if high - low >= n_azimuthal:
+                    low, high = 0, n_azimuthal - 1
+                for a in range(low, high + 1):
+                    along = product * (1 - np.cos(a * turn - azimuth))
+                    templates[i, r, a % n_azimuthal] += weight * np.exp(
+                        -0.5 * across * across - along
+                    )
+    return templates
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def _multiply(a, n_inner, b, start, stride, width, out):
+    """Fill `out` (n, width) with the product of the first columns of `a` (n, ...) and a matrix.
+
+    Row k of the matrix begins at ``start + k * stride`` of the flat `b`: of a view of two axes the
+    compiler would not know that its rows are contiguous. `n` and `n_inner` are multiples of 4.
+    """
+    for i in range(0, a.shape[0], 4):
+        out0, out1, out2, out3 = out[i], out[i + 1], out[i + 2], out[i + 3]
+        out[i : i + 4] = 0
+        for k in range(0, n_inner, 4):
+            at = start + k * stride
+            b0, b1 = b[at : at + width], b[at + stride : at + stride + width]
+            at += 2 * stride
+            b2, b3 = b[at : at + width], b[at + stride : at + stride + width]
+            a00, a01, a02, a03 = a[i, k], a[i, k + 1], a[i, k + 2], a[i, k + 3]
+            a10, a11, a12, a13 = a[i + 1, k], a[i + 1, k + 1], a[i + 1, k + 2], a[i + 1, k + 3]
+            a20, a21, a22, a23 = a[i + 2, k], a[i + 2, k + 1], a[i + 2, k + 2], a[i + 2, k + 3]
+            a30, a31, a32, a33 = a[i + 3, k], a[i + 3, k + 1], a[i + 3, k + 2], a[i + 3, k + 3]
+            for j in range(width):
+                x0, x1, x2, x3 = b0[j], b1[j], b2[j], b3[j]
+                out0[j] += a00 * x0 + a01 * x1 + a02 * x2 + a03 * x3
+                out1[j] += a10 * x0 + a11 * x1 + a12 * x2 + a13 * x3
+                out2[j] += a20 * x0 + a21 * x1 + a22 * x2 + a23 * x3
+                out3[j] += a30 * x0 + a31 * x1 + a32 * x2 + a33 * x3
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def _turn_over(descriptor, weights, turned):
+    """Fill `turned` (n_azimuthal, n_radial) with a compressed, weighed descriptor of unit norm."""
+    n_radial, n_azimuthal = descriptor.shape
+    power = np.float32(0)
+    for r in range(n_radial):
+        row, weight = descriptor[r], weights[r]
+        for a in range(n_azimuthal):
+            # to the power 11/16, by roots; a bin that the detector does not show may hold -1
+            half = np.sqrt(max(row[a], np.float32(0)))
+            eighth = np.sqrt(np.sqrt(half))
+            value = weight * half * eighth * np.sqrt(eighth)
+            turned[a, r] = value
+            power += value * value
+    if power > 0:
+        turned *= np.float32(1) / np.sqrt(power)
+
+
+@numba.njit(cache=True, parallel=True, error_model="numpy")
+def transform(descriptors, weights, waves):
+    """Return Fourier coefficients of descriptors along azimuth, in groups of patterns.
+
+    `weights` (n_radial,) are roots of the bins' area; `waves` (2 n_harmonics, n_azimuthal) cosines
+    and sines of one harmonic after the other. All axes are padded with zeros to multiples of 4.
+    Returns shape (n_groups, n_harmonics, 2 * GROUP, n_radial): real and imaginary part of each
+    pattern.
+    """
+    n, n_radial, n_azimuthal = descriptors.shape
+    n_harmonics = len(waves) // 2
+    n_groups = (n + GROUP - 1) // GROUP
+    spectra = np.zeros((n_groups, n_harmonics, 2 * GROUP, n_radial), np.float32)
+    for g in numba.prange(n_groups):
+        turned = np.zeros((n_azimuthal, n_radial), np.float32)
+        waved = np.zeros((2 * n_harmonics, n_radial), np.float32)
+        for i in range(min(GROUP, n - g * GROUP)):
+            _turn_over(descriptors[g * GROUP + i], weights, turned)
+            _multiply(waves, n_azimuthal, turned.ravel(), 0, n_radial, n_radial, waved)
+            for h in range(n_harmonics):
+                spectra[g, h, 2 * i] = waved[2 * h]
+                spectra[g, h, 2 * i + 1] = waved[2 * h + 1]
+    return spectra
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _project(spectra, bases, projected):
+    """Fill in the coefficients of a group of patterns in a library's radial profiles."""
+    n_harmonics, n_radial, n_ranks = bases.shape
+    flat = bases.ravel()
+    for h in range(n_harmonics):
+        start = h * n_radial * n_ranks
+        _multiply(spectra[h], n_radial, flat, start, n_ranks, n_ranks, projected[h])
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH | {"nnan", "ninf"}, error_model="numpy")
+def _keep_higher(new, here, value, place):
+    """Keep the higher of each two numbers, and where it was."""
+    for j in range(value.size):
+        higher = new[j] > value[j]
+        value[j] = new[j] if higher else value[j]
+        place[j] = here if higher else place[j]
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH | {"nnan", "ninf"}, error_model="numpy")
+def _find_maxima(sums, quarters, value, place):
+    """Fill in the highest correlation of each template in each quarter turn, and at which angle.
+
+    `sums` (8, n_angles, TILE): cosine sums of a and b, sine sums of c and d, even harmonics and
+    odd; `value` and `place` (8, TILE), as the workspace `quarters`.
+    """
+    value[:] = np.float32(-1)
+    q0, q1, q2, q3 = quarters[0], quarters[1], quarters[2], quarters[3]
+    q4, q5, q6, q7 = quarters[4], quarters[5], quarters[6], quarters[7]
+    for q in range(sums.shape[1]):
+        a_even, a_odd, b_even, b_odd = sums[0, q], sums[1, q], sums[2, q], sums[3, q]
+        c_even, c_odd, d_even, d_odd = sums[4, q], sums[5, q], sums[6, q], sums[7, q]
+        for j in range(TILE):
+            even, odd = a_even[j] + b_even[j], a_odd[j] + b_odd[j]
+            sine_even, sine_odd = d_even[j] - c_even[j], d_odd[j] - c_odd[j]
+            s, t, u, v = even + odd, sine_even + sine_odd, even - odd, sine_even - sine_odd
+            q0[j], q1[j], q2[j], q3[j] = s - t, s + t, u - v, u + v
+            even, odd = a_even[j] - b_even[j], a_odd[j] - b_odd[j]
+            sine_even, sine_odd = d_even[j] + c_even[j], d_odd[j] + c_odd[j]
+            s, t, u, v = even + odd, sine_even + sine_odd, even - odd, sine_even - sine_odd
+            q4[j], q5[j], q6[j], q7[j] = s - t, s + t, u - v, u + v
+        _keep_higher(quarters.ravel(), np.int32(q), value.ravel(), place.ravel())
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _correlate(spectra, tile, ranks, cosines, sines, work, value, place):
+    """Compare a group of patterns with a tile of templates; fill in the maxima of each pattern.
+
+    `spectra` (n_harmonics, 2 GROUP, n_ranks): real and imaginary rows of each pattern; `tile`
+    (n_rows, 2 TILE); `value` and `place` (GROUP, 8, TILE).
+    """
+    products, sums, quarters, highest, angle = work
+    flat_tile, flat = tile.ravel(), products.ravel()
+    width = 2 * TILE
+    at = 0
+    for h in range(len(ranks)):
+        _multiply(spectra[h], ranks[h], flat_tile, at, width, width, products[h])
+        at += ranks[h] * width
+    n_even = cosines[0].shape[1]
+    stride = 2 * GROUP * width  # from one harmonic to the next
+    for i in range(GROUP):
+        real, imaginary = 2 * i * width, (2 * i + 1) * width
+        starts = real, imaginary + TILE, real + TILE, imaginary
+        for k in range(4):
+            even, odd = cosines if k < 2 else sines
+            start = starts[k]
+            _multiply(even, n_even, flat, start, stride, TILE, sums[2 * k])
+            start += n_even * stride
+            _multiply(odd, n_even, flat, start, stride, TILE, sums[2 * k + 1])
+        _find_maxima(sums, quarters, highest, angle)
+        value[i] = highest
+        place[i] = angle
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _turned(reference, angle, out):
+    """Fill `out` with the orientation whose pattern is turned by an angle."""
+    c, s = np.cos(-0.5 * angle), np.sin(-0.5 * angle)
+    a, b, d, e = reference[0], reference[1], reference[2], reference[3]
+    out[0], out[1], out[2], out[3] = a * c - e * s, b * c + d * s, d * c - b * s, e * c + a * s
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _choose_distinct(value, place, references, symmetry, n_angles, cosine, quaternions, scores):
+    """Fill in the highest of the maxima (n_tiles, 8, TILE) that are distinct orientations."""
+    flat, places = value.ravel(), place.ravel()
+    maxima = np.empty((flat.size + BLOCK - 1) // BLOCK, np.float32)
+    block_maxima(flat, maxima)
+    top, height = np.zeros(_N_TOP, np.int64), np.full(_N_TOP, np.float32(-3e38))
+    keep_top(maxima, 0, top, height)
+    least = height[_N_TOP - 1]
+    height[:] = np.float32(-3e38)
+    for b in range(maxima.size):
+        if maxima[b] >= least:
+            keep_top(flat[b * BLOCK : (b + 1) * BLOCK], b * BLOCK, top, height)
+    variants = np.empty((len(scores), 4, len(symmetry)))
+    q = np.empty(4)
+    n_kept = 0
+    for t in range(_N_TOP):
+        if height[t] <= 0 or n_kept == len(scores):
+            break
+        tile, rest = divmod(top[t], _N_QUARTERS * TILE)
+        quarter, column = divmod(rest, TILE)
+        template = tile * TILE + column
+        if template >= references.shape[1]:
+            continue
+        angle = 2 * np.pi * (places[top[t]] + 0.5) / n_angles
+        angle = -angle if quarter % 2 else angle
+        angle = angle + np.pi if quarter % 4 == 2 else angle
+        angle = angle + np.pi if quarter % 4 == 3 else angle
+        _turned(references[quarter // 4, template], angle, q)
+        known = False
+        for k in range(n_kept):
+            if largest_product(variants[k], q) > cosine:
+                known = True
+                break
+        if not known:
+            list_variants(q, symmetry, variants[n_kept])
+            quaternions[n_kept] = q
+            scores[n_kept] = height[t]
+            n_kept += 1
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _make_tables(n_angles, n_even):
+    """Return cosines and sines of even and odd harmonics at the angles of a quarter turn."""
+    angles = 2 * np.pi * (np.arange(n_angles // 4) + 0.5) / n_angles
+    even = np.outer(angles, 2.0 * (np.arange(n_even) + 1))
+    odd = np.outer(angles, 2.0 * np.arange(n_even) + 1)
+    cosines = np.cos(even).astype(np.float32), np.cos(odd).astype(np.float32)
+    return cosines, (np.sin(even).astype(np.float32), np.sin(odd).astype(np.float32))
+
+
+@numba.njit(cache=True, parallel=True, error_model="numpy")
+def match(
+    spectra, bases, tiles, ranks, references, symmetry, n_angles, n_best, cosine, per_task
+):  # fmt: skip
+    """Return the distinct highest peaks of each pattern: quaternions (n, n_best, 4), scores.
+
+    `spectra` are `transform`'s; `bases`, `tiles`, `ranks`, `references` and `symmetry` a library's;
+    `cosine` is that of half the angle within which two peaks are one; `per_task` groups are looked
+    at by one thread.
+    """
+    n_groups, n_harmonics = spectra.shape[:2]
+    n_tiles, n_ranks = len(tiles), bases.shape[2]
+    cosines, sines = _make_tables(n_angles, n_harmonics // 2)
+    quaternions = np.zeros((n_groups * GROUP, n_best, 4))
+    scores = np.zeros((n_groups * GROUP, n_best), np.float32)
+    for task in numba.prange((n_groups + per_task - 1) // per_task):
+        first = task * per_task
+        n = min(per_task, n_groups - first)
+        value = np.empty((n, GROUP, n_tiles, _N_QUARTERS, TILE), np.float32)
+        place = np.zeros((n, GROUP, n_tiles, _N_QUARTERS, TILE), np.int32)
+        projected = np.zeros((n, n_harmonics, 2 * GROUP, n_ranks), np.float32)
+        for g in range(n):
+            _project(spectra[first + g], bases, projected[g])
+        work = (
+            np.empty((n_harmonics, 2 * GROUP, 2 * TILE), np.float32),
+            np.empty((8, n_angles // 4, TILE), np.float32),
+            np.empty((_N_QUARTERS, TILE), np.float32),
+            np.empty((_N_QUARTERS, TILE), np.float32),
+            np.empty((_N_QUARTERS, TILE), np.int32),
+        )
+        for t in range(n_tiles):  # outside: a tile stays in the cache for all groups
+            for g in range(n):
+                _correlate(
+                    projected[g], tiles[t], ranks, cosines, sines, work, value[g, :, t],
+                    place[g, :, t],
+                )  # fmt: skip
+        for g in range(n):
+            for i in range(GROUP):
+                row = (first + g) * GROUP + i
+                _choose_distinct(
+                    value[g, i], place[g, i], references, symmetry, n_angles, cosine,
+                    quaternions[row], scores[row],
+                )  # fmt: skip
+    return quaternions, scores
