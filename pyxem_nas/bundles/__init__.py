@@ -16,6 +16,7 @@ from pyxem_nas.bundles.bundle import ModelBundle, number_phases, shipped_bundles
 from pyxem_nas.bundles.configuration import get_default_bundle, set_default_bundle
 from pyxem_nas.bundles.judges import Judge, PhaseJudge, Thresholds
 from pyxem_nas.bundles.network_files import BundleError, dump_keras, load_keras
+from pyxem_nas.bundles.stored_phases import phase_to_dict
 
 __all__ = [
     "Architecture",
@@ -32,6 +33,7 @@ __all__ = [
     "load_keras",
     "measure_rate",
     "number_phases",
+    "phase_to_dict",
     "set_default_bundle",
     "shipped_bundles",
 ]

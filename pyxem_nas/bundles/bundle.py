@@ -22,7 +22,7 @@ import numpy as np
 from pyxem_nas.bundles.header import make_header, read_header
 from pyxem_nas.bundles.judges import Judge, PhaseJudge, Thresholds
 from pyxem_nas.bundles.network_files import BundleError, read_archive
-from pyxem_nas.diffraction import Acquisition, OrientationCells
+from pyxem_nas.diffraction import Acquisition, OrientationCells, check_phase
 from pyxem_nas.file_writing import replacing
 from pyxem_nas.patterns import DescriptorSpec, PatternSpec
 
@@ -160,7 +160,15 @@ class ModelBundle:
             Beam energy and precession of the templates.
         name
             Name of the bundle.
+
+        Raises
+        ------
+        ValueError
+            If a phase has no atoms or no space group, or atoms that cannot be a crystal of that
+            group; see `read_phases`, which reads phases that pass.
         """
+        for _, phase in phase_list:
+            check_phase(phase)
         return cls(name, number_phases([p for _, p in phase_list]), acquisition)
 
     def select_phases(self, names: list[str]) -> ModelBundle:

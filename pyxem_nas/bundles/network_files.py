@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tempfile
 import zipfile
 from pathlib import Path
@@ -34,6 +35,14 @@ _OTHER_CLASSES = frozenset(
 )  # fmt: skip
 
 
+# settings that Keras 3.12 does not know, and what it does without them
+_LATER_SETTINGS = {
+    "quantization_config": None,  # 3.13
+    "input_axes": None, "output_axes": None,  # 3.15
+    "renorm": False, "renorm_clipping": None, "renorm_momentum": 0.99,  # 3.14
+}  # fmt: skip
+
+
 class BundleError(ValueError):
     """A bundle file that is damaged, foreign or not safe to load."""
 
@@ -55,11 +64,17 @@ def load_keras(content: bytes) -> Any:
         check_network(content)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.keras"
-            path.write_bytes(content)
+            path.write_bytes(simplify_network(content))
             return keras.saving.load_model(path, compile=False, safe_mode=True)
     except BundleError:
         raise
     except Exception as error:  # whatever Keras stumbles upon in a foreign file
+        written_by = _keras_version(content)
+        if _numbers_of(written_by) > _numbers_of(keras.__version__):
+            raise BundleError(
+                f"a network was written by Keras {written_by}, newer than the {keras.__version__} "
+                f'here, which cannot read it; upgrade Keras: pip install "keras>={written_by}"'
+            ) from error
         raise BundleError(
             f"a network is damaged or not allowed ({type(error).__name__}: {error})"
         ) from error
@@ -75,7 +90,50 @@ def dump_keras(model: Any) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         plain.save(path)
-        return path.read_bytes()
+        return simplify_network(path.read_bytes())
+
+
+def simplify_network(content: bytes) -> bytes:
+    """Return a .keras file without settings that Keras 3.12, the oldest allowed, does not know.
+
+    Only such as have the value that an older version implies; weights stay as they are.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    _drop_later_settings(config)
+    members["config.json"] = json.dumps(config).encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    return buffer.getvalue()
+
+
+def _drop_later_settings(config: Any) -> None:
+    """Take settings of later Keras versions out of a configuration, in place."""
+    if isinstance(config, dict):
+        for name, implied in _LATER_SETTINGS.items():
+            if name in config and config[name] == implied:
+                del config[name]
+        for value in config.values():
+            _drop_later_settings(value)
+    elif isinstance(config, list):
+        for value in config:
+            _drop_later_settings(value)
+
+
+def _keras_version(content: bytes) -> str:
+    """Return the version of Keras that wrote a file, "0" where it does not say."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return str(json.loads(archive.read("metadata.json"))["keras_version"])
+    except Exception:  # of a damaged file, which is told otherwise
+        return "0"
+
+
+def _numbers_of(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
 
 def read_archive(archive: zipfile.ZipFile) -> dict[str, bytes]:

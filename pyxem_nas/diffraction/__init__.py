@@ -5,7 +5,7 @@ and orientations: cells, symmetry, disorientation. Knows no image and no detecto
 """
 
 from pyxem_nas.diffraction.acquisition import Acquisition
-from pyxem_nas.diffraction.crystals import read_phases
+from pyxem_nas.diffraction.crystals import check_phase, read_phases
 from pyxem_nas.diffraction.disorientation import disorientation_angles, turned_about_beam
 from pyxem_nas.diffraction.dynamical import draw_dynamical_spots, simulate_dynamical_spots
 from pyxem_nas.diffraction.foreign import make_foreign_phases, make_foreign_reflections
@@ -48,6 +48,7 @@ __all__ = [
     "SpotLibrary",
     "UnitCell",
     "check_hosts",
+    "check_phase",
     "disorientation_angles",
     "draw_dynamical_spots",
     "excitation_error",

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -122,10 +124,7 @@ class UnitCell:
         ValueError
             If spglib finds no crystal in them.
         """
-        with warnings.catch_warnings():
-            # of how spglib reports errors: whichever way, they are told below
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return self._find_symmetry()
+        return self.find_symmetry(SYMMETRY_TOLERANCE)
 
     def to_phase(self, name: str, space_group: int, color: str | None = None) -> Phase:
         """Return the orix phase of these atoms, with the same lattice in the same frame."""
@@ -143,24 +142,60 @@ class UnitCell:
             structure.append(Atom(element, xyz, occupancy=float(share), Uisoequiv=b / _U_TO_B))
         return Phase(name, space_group=space_group, structure=structure, color=color)
 
-    def _find_symmetry(self) -> CellSymmetry:
+    def find_symmetry(self, tolerance: float) -> CellSymmetry:
+        """Return the symmetry of the sites within a tolerance in angstrom; see `symmetry`."""
         import spglib
 
-        tolerance = {"symprec": SYMMETRY_TOLERANCE}
-        cell = (self.base, *self.sites)
-        reason: object = "it found none"
-        try:
-            # of the primitive cell: a cell of several would hide operations that do not keep it
-            cell = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, **tolerance)
-            found = cell and spglib.get_symmetry_dataset(cell, **tolerance)
-        except spglib.SpglibError as error:
-            found, reason = None, error
+        # of the primitive cell: a cell of several would hide operations that do not keep it
+        primitive = self._standardize(tolerance, to_primitive=True, no_idealize=True)
+        with _spglib_errors(len(self)):
+            found = spglib.get_symmetry_dataset(primitive, symprec=tolerance)
         if not found:
-            raise ValueError(
-                f"no symmetry in {len(self)} atoms (spglib: {reason}); are two in one place?"
-            )
+            raise ValueError(_NO_SYMMETRY.format(len(self), "it found none"))
         rotations = np.unique(found.rotations, axis=0)
-        return CellSymmetry(found.number, found.international, np.array(cell[0]), rotations)
+        return CellSymmetry(found.number, found.international, np.array(primitive[0]), rotations)
+
+    def take_conventional(self, tolerance: float) -> UnitCell:
+        """Return the conventional cell of the sites' space group, its symmetry made exact."""
+        base, positions, numbers = self._standardize(tolerance)
+        content: dict[int, list[int]] = {}
+        for site, number in zip(np.unique(self.site_of_atom), self.sites[1], strict=True):
+            content.setdefault(number, np.flatnonzero(self.site_of_atom == site).tolist())
+        rows = [(k, i) for k, number in enumerate(numbers) for i in content[number]]
+        owner = [i for _, i in rows]
+        return UnitCell(
+            np.linalg.cholesky(base @ base.T),  # x along a, z along c*
+            tuple(self.elements[i] for i in owner),
+            positions[[k for k, _ in rows]],
+            self.occupancy[owner],
+            self.displacement[owner],
+        )
+
+    def _standardize(self, tolerance: float, **options: bool) -> tuple:
+        """Return spglib's standard cell: base, positions and numbers of the sites' contents."""
+        import spglib
+
+        with _spglib_errors(len(self)):
+            found = spglib.standardize_cell((self.base, *self.sites), symprec=tolerance, **options)
+        if not found:
+            raise ValueError(_NO_SYMMETRY.format(len(self), "it found none"))
+        return found
+
+
+_NO_SYMMETRY = "no symmetry in {} atoms (spglib: {}); are two in one place?"
+
+
+@contextmanager
+def _spglib_errors(n_atoms: int) -> Iterator[None]:
+    """Turn spglib's errors into ours, and keep what it says about them by warnings quiet."""
+    import spglib
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            yield
+        except spglib.SpglibError as error:
+            raise ValueError(_NO_SYMMETRY.format(n_atoms, error)) from error
 
 
 def get_unit_cell(phase: Phase) -> UnitCell:

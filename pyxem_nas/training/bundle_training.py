@@ -32,13 +32,14 @@ from pyxem_nas.bundles import (
     dump_keras,
     load_keras,
     number_phases,
+    phase_to_dict,
 )
 from pyxem_nas.diffraction import (
     Acquisition,
     DynamicalSpots,
     SpotLibrary,
+    check_phase,
     draw_dynamical_spots,
-    get_lattice_parameters,
     get_reflections,
     laue_operations,
     make_cells,
@@ -210,7 +211,8 @@ def search_models(
     Raises
     ------
     ValueError
-        If a phase has no space group or atoms, or `directory` was begun with other settings.
+        If a phase is no checked crystal (see `read_phases`), or `directory` was begun with other
+        settings, of which the crystals' atoms are a part.
     """
     names = [phase.name for _, phase in phase_list]
     if isinstance(n_samples, Mapping) and set(n_samples) != set(names):
@@ -223,11 +225,14 @@ def search_models(
     randomization = randomization or _randomization_for(acquisition)
     phase_list = number_phases([phase for _, phase in phase_list])
     phases = [phase for _, phase in phase_list]
+    for phase in phases:
+        check_phase(phase)
     directory = Path(directory or tempfile.mkdtemp(prefix="pyxem-nas-"))
     directory.mkdir(parents=True, exist_ok=True)
     workshop = _Workshop(directory, report)
     settings = {
-        "phases": [[p.name, list(get_lattice_parameters(p))] for p in phases],
+        # atoms and group too: a corrected CIF file is another crystal
+        "phases": [phase_to_dict(p) | {"color": None} for p in phases],
         "acquisition": acquisition.to_dict(),
         "max_trials": max_trials,
         "epochs": epochs,

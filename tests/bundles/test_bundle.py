@@ -9,7 +9,7 @@ import pytest
 from pyxem_nas import Acquisition, BundleError, DescriptorSpec, ModelBundle, example_phases
 from pyxem_nas.bundles.bundle import number_phases
 from pyxem_nas.bundles.judges import Judge, PhaseJudge, Thresholds
-from pyxem_nas.bundles.network_files import load_keras
+from pyxem_nas.bundles.network_files import load_keras, simplify_network
 
 
 @pytest.fixture
@@ -235,3 +235,45 @@ def test_phase_judge_survives_saving(bundle, tmp_path):
     del header["phase_judge"], header["thresholds"]["phase"]
     rewrite(tmp_path / "a.nas", {"bundle.json": json.dumps(header)}, tmp_path / "old.nas")
     assert ModelBundle.load(tmp_path / "old.nas").phase_judge is None
+
+
+def _keras_members(content):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _keras_file(members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["steel", "silver"])
+def test_networks_ask_for_nothing_that_the_oldest_keras_does_not_know(name):
+    # what Keras 3.12 takes is not to be seen with a newer one: the names of what came later are
+    later = ("quantization_config", "input_axes", "output_axes", "renorm")
+    for content in ModelBundle.load(name).models.values():
+        members = _keras_members(simplify_network(content))
+        assert not any(setting in members["config.json"].decode() for setting in later)
+        assert members["model.weights.h5"] == _keras_members(content)["model.weights.h5"]
+
+
+def test_network_keeps_a_later_setting_that_means_something():
+    members = _keras_members(ModelBundle.load("silver").models["phase"])
+    members["config.json"] = json.dumps({"renorm": True, "input_axes": [0]}).encode()
+    kept = json.loads(_keras_members(simplify_network(_keras_file(members)))["config.json"])
+    assert kept == {"renorm": True, "input_axes": [0]}
+
+
+def test_network_of_a_newer_keras_says_so():
+    members = _keras_members(ModelBundle.load("silver").models["phase"])
+    config = members["config.json"].replace(b'"use_bias"', b'"new_in_99": 1, "use_bias"')
+    members["config.json"] = config
+    damaged = _keras_file(members)
+    with pytest.raises(BundleError, match="damaged or not allowed"):
+        load_keras(damaged)
+    members["metadata.json"] = json.dumps({"keras_version": "99.1.0"}).encode()
+    with pytest.raises(BundleError, match=r'written by Keras 99.1.0, newer.*"keras>=99.1.0"'):
+        load_keras(_keras_file(members))

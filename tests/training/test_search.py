@@ -102,6 +102,11 @@ def test_bundle_from_phases_without_a_search(tmp_path, monkeypatch):
     assert not any("epoch" in line for line in again)  # nothing is trained twice
     with pytest.raises(ValueError, match="other settings"):
         search_models(example_phases("silver"), acquisition, **{**options, "seed": 3})
+    corrected = example_phases("silver")  # the same name and lattice, another crystal
+    for atom in corrected[0].structure:
+        atom.occupancy = 0.9
+    with pytest.raises(ValueError, match=r"other settings \(\['phases'\] differ\)"):
+        search_models(corrected, acquisition, **options)
 
     other = {**options, "seed": 3, "directory": tmp_path / "more", "initial": bundle}
     rates, lines = [], []
