@@ -7,11 +7,12 @@ the tilts of the beam. Which orientations and thicknesses are computed belongs t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
 
+from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.diffraction.reflections import list_reciprocal_lattice, structure_factors
 from pyxem_nas.diffraction.unit_cell import UnitCell, get_unit_cell
 
@@ -209,17 +210,25 @@ def _diffract(
     return n_found
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
 def solve(
-    matrices, thickness, precession, hkl, vectors, potential, centre, wavenumber, limit, max_beams,
-    n_tilts,
-):  # fmt: skip
+    matrices: np.ndarray, thickness: np.ndarray, *arguments: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return spots (n, 512, 2), intensities (n, 512, n_thicknesses) and the number of spots."""
     n, n_thick = thickness.shape
     positions = np.zeros((n, _MAX_SPOTS, 2), np.float32)
     intensities = np.zeros((n, _MAX_SPOTS, n_thick), np.float32)
     counts = np.zeros(n, np.int64)
-    for i in numba.prange(n):
+    run_rows(_solve, n, matrices, thickness, *arguments, positions, intensities, counts)
+    return positions, intensities, counts
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _solve(
+    start, stop, matrices, thickness, precession, hkl, vectors, potential, centre, wavenumber,
+    limit, max_beams, n_tilts, positions, intensities, counts,
+):  # fmt: skip
+    n_thick = thickness.shape[1]
+    for i in range(start, stop):
         matrix = matrices[i]
         index = np.empty(_MAX_SPOTS, np.int64)
         sums = np.empty((_MAX_SPOTS, n_thick))
@@ -240,4 +249,3 @@ def solve(
                 intensities[i, kept, k] = sums[row, k]
             kept += 1
         counts[i] = kept
-    return positions, intensities, counts

@@ -10,6 +10,7 @@ import numba
 import numpy as np
 
 from pyxem_nas.bundles import Judge
+from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.diffraction import OrientationCells, multiply_quaternions
 from pyxem_nas.indexing.refinement import RatedCandidates
 
@@ -28,7 +29,9 @@ def sum_exponentials(logits: np.ndarray) -> np.ndarray:
 
     To 1e-4: the exponential is a power of a polynomial, which runs on vector registers.
     """
-    return _log_norms(logits)
+    norms = np.empty(len(logits), np.float32)
+    run_rows(_log_norms, len(logits), logits, norms)
+    return norms
 
 
 def select_candidates(
@@ -66,7 +69,11 @@ def select_candidates(
     log_posterior
         Logarithm of the posterior mass of each, shape (n, n_candidates + n_twins), -30 at least.
     """
-    return _select(
+    n, n_out = len(logits), n_candidates + n_twins
+    quaternions, log_posterior = np.zeros((n, n_out, 4)), np.full((n, n_out), -30.0)
+    run_rows(
+        _select,
+        n,
         logits,
         np.empty(0, np.float32) if log_norm is None else np.asarray(log_norm, np.float32),
         np.float32(scale),
@@ -75,7 +82,10 @@ def select_candidates(
         cells.n_inplane,
         n_candidates,
         n_twins,
+        quaternions,
+        log_posterior,
     )
+    return quaternions, log_posterior
 
 
 def log_posterior_at(
@@ -330,15 +340,12 @@ def _top_cells(logits, maxima, top, value):
             keep_top(logits[b * BLOCK : (b + 1) * BLOCK], b * BLOCK, top, value)
 
 
-@numba.njit(cache=True, parallel=True)
-def _log_norms(logits):
-    n, m = logits.shape
-    norms = np.empty(n, np.float32)
-    for i in numba.prange(n):
-        maxima = np.empty((m + BLOCK - 1) // BLOCK, np.float32)
+@numba.njit(cache=True, nogil=True)
+def _log_norms(start, stop, logits, norms):
+    maxima = np.empty((logits.shape[1] + BLOCK - 1) // BLOCK, np.float32)
+    for i in range(start, stop):
         largest = block_maxima(logits[i], maxima)
         norms[i] = largest + np.log(_sum_exp(logits[i], largest, maxima, np.float32(1)))
-    return norms
 
 
 @numba.njit(cache=True)
@@ -349,24 +356,23 @@ def _cell_quaternion(reference, inplane, n_inplane, out):
     out[0], out[1], out[2], out[3] = a * c - e * s, b * c + d * s, d * c - b * s, e * c + a * s
 
 
-@numba.njit(cache=True, parallel=True)
-def _select(logits, log_norm, scale, references, symmetry, n_inplane, n_candidates, n_twins):
-    n = len(logits)
+@numba.njit(cache=True, nogil=True)
+def _select(
+    start, stop, logits, log_norm, scale, references, symmetry, n_inplane, n_candidates, n_twins,
+    quaternions, log_posterior,
+):  # fmt: skip
     n_directions = len(references)
-    n_out = n_candidates + n_twins
-    quaternions = np.zeros((n, n_out, 4))
-    log_posterior = np.full((n, n_out), -30.0)
-    for i in numba.prange(n):
-        top = np.zeros(_N_TOP, np.int64)
-        value = np.empty(_N_TOP, np.float32)
-        q = np.empty(4)
-        image = np.empty(4)
-        centre = np.zeros((n_candidates, 4))
-        variants = np.empty((n_candidates, 4, len(symmetry)))
-        mass = np.zeros(n_candidates)
-        cell = np.zeros(n_candidates, np.int64)
+    top = np.zeros(_N_TOP, np.int64)
+    value = np.empty(_N_TOP, np.float32)
+    q = np.empty(4)
+    image = np.empty(4)
+    centre = np.zeros((n_candidates, 4))
+    variants = np.empty((n_candidates, 4, len(symmetry)))
+    mass = np.zeros(n_candidates)
+    cell = np.zeros(n_candidates, np.int64)
+    maxima = np.empty((logits.shape[1] + BLOCK - 1) // BLOCK, np.float32)
+    for i in range(start, stop):
         row = logits[i]
-        maxima = np.empty((row.size + BLOCK - 1) // BLOCK, np.float32)
         largest = block_maxima(row, maxima)
         if len(log_norm):
             norm = log_norm[i]
@@ -385,19 +391,24 @@ def _select(logits, log_norm, scale, references, symmetry, n_inplane, n_candidat
             for j in range(n_kept):
                 if largest_product(variants[j], q) > _MERGE_COSINE:
                     _nearest(centre[j], q, symmetry, image)
-                    quaternions[i, j] += p * image
+                    for c in range(4):
+                        quaternions[i, j, c] += p * image[c]
                     mass[j] += p
                     merged = True
                     break
             if not merged and n_kept < n_candidates:
-                centre[n_kept] = q
+                for c in range(4):
+                    centre[n_kept, c] = q[c]
+                    quaternions[i, n_kept, c] = p * q[c]
                 list_variants(q, symmetry, variants[n_kept])
-                quaternions[i, n_kept] = p * q
                 mass[n_kept] = p
                 cell[n_kept] = top[t]
                 n_kept += 1
         for j in range(n_kept):
-            quaternions[i, j] /= np.sqrt((quaternions[i, j] ** 2).sum())
+            a = quaternions[i, j]
+            length = np.sqrt(a[0] ** 2 + a[1] ** 2 + a[2] ** 2 + a[3] ** 2)
+            for c in range(4):
+                a[c] /= length
             log_posterior[i, j] = np.log(mass[j])
         for j in range(min(n_twins, n_kept)):
             a = quaternions[i, j]
@@ -409,14 +420,14 @@ def _select(logits, log_norm, scale, references, symmetry, n_inplane, n_candidat
                     known = True
             if known:
                 continue
-            quaternions[i, n_candidates + j] = q
+            for c in range(4):
+                quaternions[i, n_candidates + j, c] = q[c]
             direction, inplane = cell[j] % n_directions, cell[j] // n_directions
             total = 0.0
             for turn in range(-1, 2):
                 other = (inplane + n_inplane // 2 + turn) % n_inplane
                 total += np.exp(scale * row[other * n_directions + direction] - norm)
             log_posterior[i, n_candidates + j] = max(np.log(max(total, 1e-300)), -30.0)
-    return quaternions, log_posterior
 
 
 @numba.njit(cache=True)

@@ -25,6 +25,7 @@ import platformdirs
 from scipy.fft import rfft
 from scipy.spatial import cKDTree
 
+from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.diffraction import (
     Acquisition,
     fibonacci_sphere,
@@ -306,7 +307,10 @@ def draw_templates(
     reach = spec.radial_range[1] + 3 * settings.spot_sigma
     reflections = get_reflections([phase], reciprocal_radius=reach)
     intensity = reflections.intensities
-    return kernel.draw(
+    templates = np.zeros((len(quaternions), *spec.shape), np.float32)
+    run_rows(
+        kernel.draw,
+        len(templates),
         quaternions_to_matrices(quaternions),
         reflections.vectors,
         (intensity / intensity.max()) ** settings.intensity_exponent,
@@ -315,8 +319,9 @@ def draw_templates(
         settings.rod_width,
         settings.spot_sigma,
         spec.radii,
-        spec.n_azimuthal,
+        templates,
     )
+    return templates
 
 
 def take_harmonics(

@@ -12,6 +12,7 @@ from functools import cache
 import numba
 import numpy as np
 
+from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.indexing import matching_kernel as kernel
 from pyxem_nas.indexing.match_library import (
     MatchingSettings,
@@ -64,7 +65,10 @@ def transform(
     weights = np.zeros(n_padded, np.float32)
     weights[: spec.n_radial] = np.sqrt(spec.radii)
     waves = _make_waves(n_harmonics, spec.n_azimuthal)
-    return kernel.transform(np.ascontiguousarray(padded), weights, waves)
+    n_groups = -(-len(padded) // kernel.GROUP)
+    spectra = np.zeros((n_groups, n_harmonics, 2 * kernel.GROUP, n_padded), np.float32)
+    run_rows(kernel.transform, n_groups, np.ascontiguousarray(padded), weights, waves, spectra)
+    return spectra
 
 
 def match_spectra(
@@ -75,18 +79,25 @@ def match_spectra(
     `spectra` are `transform`'s; there are as many rows as these hold patterns, a multiple of four.
     """
     n_threads = max(1, numba.get_num_threads())
-    return kernel.match(
+    n = len(spectra) * kernel.GROUP
+    quaternions, scores = np.zeros((n, n_best, 4)), np.zeros((n, n_best), np.float32)
+    run_rows(
+        kernel.match,
+        len(spectra),
         spectra,
         library.bases,
         library.coefficients,
         library.ranks,
         library.references,
         library.symmetry,
+        *kernel.make_tables(library.n_angles, spectra.shape[1] // 2),
         library.n_angles,
-        n_best,
         np.cos(np.deg2rad(_DISTINCT) / 2),
-        min(_GROUPS_PER_TASK, max(1, -(-len(spectra) // n_threads))),
+        quaternions,
+        scores,
+        rows=min(_GROUPS_PER_TASK, max(1, -(-len(spectra) // n_threads))),
     )
+    return quaternions, scores
 
 
 def match_descriptors(

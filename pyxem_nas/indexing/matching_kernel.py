@@ -6,6 +6,8 @@ small matrix products whose matrices stay in the cache of a core. Row i depends 
 
 from __future__ import annotations
 
+from functools import cache
+
 import numba
 import numpy as np
 
@@ -25,16 +27,16 @@ _N_TOP = 128  # highest grid points looked at for distinct peaks
 _REACH = 3.5  # standard deviations at which spots and rocking curves end
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def draw(
-    matrices, vectors, amplitude, wavenumber, precession, rod_width, sigma, radii, n_azimuthal
-):
-    """Return templates (n, n_radial, n_azimuthal), float32: a Gaussian for each excited spot."""
-    n, n_radial = len(matrices), len(radii)
+    start, stop, matrices, vectors, amplitude, wavenumber, precession, rod_width, sigma, radii,
+    templates,
+):  # fmt: skip
+    """Add to templates (n, n_radial, n_azimuthal), float32, a Gaussian for each excited spot."""
+    _, n_radial, n_azimuthal = templates.shape
     step = radii[1] - radii[0]
     turn = 2 * np.pi / n_azimuthal
-    templates = np.zeros((n, n_radial, n_azimuthal), np.float32)
-    for i in numba.prange(n):
+    for i in range(start, stop):
         matrix = matrices[i]
         for j in range(len(vectors)):
             gx, gy, gz = vectors[j, 0], vectors[j, 1], vectors[j, 2]
@@ -66,7 +68,6 @@ def draw(
                     templates[i, r, a % n_azimuthal] += weight * np.exp(
                         -0.5 * across * across - along
                     )
-    return templates
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
@@ -114,29 +115,27 @@ def _turn_over(descriptor, weights, turned):
         turned *= np.float32(1) / np.sqrt(power)
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
-def transform(descriptors, weights, waves):
-    """Return Fourier coefficients of descriptors along azimuth, in groups of patterns.
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def transform(start, stop, descriptors, weights, waves, spectra):
+    """Fill in Fourier coefficients of descriptors along azimuth, of groups of patterns.
 
     `weights` (n_radial,) are roots of the bins' area; `waves` (2 n_harmonics, n_azimuthal) cosines
     and sines of one harmonic after the other. All axes are padded with zeros to multiples of 4.
-    Returns shape (n_groups, n_harmonics, 2 * GROUP, n_radial): real and imaginary part of each
+    `spectra` (n_groups, n_harmonics, 2 * GROUP, n_radial): real and imaginary part of each
     pattern.
     """
     n, n_radial, n_azimuthal = descriptors.shape
     n_harmonics = len(waves) // 2
-    n_groups = (n + GROUP - 1) // GROUP
-    spectra = np.zeros((n_groups, n_harmonics, 2 * GROUP, n_radial), np.float32)
-    for g in numba.prange(n_groups):
-        turned = np.zeros((n_azimuthal, n_radial), np.float32)
-        waved = np.zeros((2 * n_harmonics, n_radial), np.float32)
+    turned = np.empty((n_azimuthal, n_radial), np.float32)
+    waved = np.empty((2 * n_harmonics, n_radial), np.float32)
+    for g in range(start, stop):
         for i in range(min(GROUP, n - g * GROUP)):
             _turn_over(descriptors[g * GROUP + i], weights, turned)
             _multiply(waves, n_azimuthal, turned.ravel(), 0, n_radial, n_radial, waved)
             for h in range(n_harmonics):
-                spectra[g, h, 2 * i] = waved[2 * h]
-                spectra[g, h, 2 * i + 1] = waved[2 * h + 1]
-    return spectra
+                for r in range(n_radial):
+                    spectra[g, h, 2 * i, r] = waved[2 * h, r]
+                    spectra[g, h, 2 * i + 1, r] = waved[2 * h + 1, r]
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -209,8 +208,10 @@ def _correlate(spectra, tile, ranks, cosines, sines, work, value, place):
             start += n_even * stride
             _multiply(odd, n_even, flat, start, stride, TILE, sums[2 * k + 1])
         _find_maxima(sums, quarters, highest, angle)
-        value[i] = highest
-        place[i] = angle
+        for quarter in range(_N_QUARTERS):  # no slices: their checks take seconds to compile
+            for j in range(TILE):
+                value[i, quarter, j] = highest[quarter, j]
+                place[i, quarter, j] = angle[quarter, j]
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -257,13 +258,16 @@ def _choose_distinct(value, place, references, symmetry, n_angles, cosine, quate
                 break
         if not known:
             list_variants(q, symmetry, variants[n_kept])
-            quaternions[n_kept] = q
+            for c in range(4):
+                quaternions[n_kept, c] = q[c]
             scores[n_kept] = height[t]
             n_kept += 1
 
 
-@numba.njit(cache=True, error_model="numpy")
-def _make_tables(n_angles, n_even):
+@cache
+def make_tables(
+    n_angles: int, n_even: int
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
     """Return cosines and sines of even and odd harmonics at the angles of a quarter turn."""
     angles = 2 * np.pi * (np.arange(n_angles // 4) + 0.5) / n_angles
     even = np.outer(angles, 2.0 * (np.arange(n_even) + 1))
@@ -272,47 +276,42 @@ def _make_tables(n_angles, n_even):
     return cosines, (np.sin(even).astype(np.float32), np.sin(odd).astype(np.float32))
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def match(
-    spectra, bases, tiles, ranks, references, symmetry, n_angles, n_best, cosine, per_task
+    first, stop, spectra, bases, tiles, ranks, references, symmetry, cosines, sines, n_angles,
+    cosine, quaternions, scores,
 ):  # fmt: skip
-    """Return the distinct highest peaks of each pattern: quaternions (n, n_best, 4), scores.
+    """Fill in the distinct highest peaks of groups: quaternions (n, n_best, 4), scores (n, n_best).
 
     `spectra` are `transform`'s; `bases`, `tiles`, `ranks`, `references` and `symmetry` a library's;
-    `cosine` is that of half the angle within which two peaks are one; `per_task` groups are looked
-    at by one thread.
+    `cosines` and `sines` from `make_tables`; `cosine` is that of half the angle within which two
+    peaks are one.
     """
-    n_groups, n_harmonics = spectra.shape[:2]
+    n_harmonics = spectra.shape[1]
     n_tiles, n_ranks = len(tiles), bases.shape[2]
-    cosines, sines = _make_tables(n_angles, n_harmonics // 2)
-    quaternions = np.zeros((n_groups * GROUP, n_best, 4))
-    scores = np.zeros((n_groups * GROUP, n_best), np.float32)
-    for task in numba.prange((n_groups + per_task - 1) // per_task):
-        first = task * per_task
-        n = min(per_task, n_groups - first)
-        value = np.empty((n, GROUP, n_tiles, _N_QUARTERS, TILE), np.float32)
-        place = np.zeros((n, GROUP, n_tiles, _N_QUARTERS, TILE), np.int32)
-        projected = np.zeros((n, n_harmonics, 2 * GROUP, n_ranks), np.float32)
+    n = stop - first
+    value = np.empty((n, GROUP, n_tiles, _N_QUARTERS, TILE), np.float32)
+    place = np.zeros((n, GROUP, n_tiles, _N_QUARTERS, TILE), np.int32)
+    projected = np.zeros((n, n_harmonics, 2 * GROUP, n_ranks), np.float32)
+    for g in range(n):
+        _project(spectra[first + g], bases, projected[g])
+    work = (
+        np.empty((n_harmonics, 2 * GROUP, 2 * TILE), np.float32),
+        np.empty((8, n_angles // 4, TILE), np.float32),
+        np.empty((_N_QUARTERS, TILE), np.float32),
+        np.empty((_N_QUARTERS, TILE), np.float32),
+        np.empty((_N_QUARTERS, TILE), np.int32),
+    )
+    for t in range(n_tiles):  # outside: a tile stays in the cache for all groups
         for g in range(n):
-            _project(spectra[first + g], bases, projected[g])
-        work = (
-            np.empty((n_harmonics, 2 * GROUP, 2 * TILE), np.float32),
-            np.empty((8, n_angles // 4, TILE), np.float32),
-            np.empty((_N_QUARTERS, TILE), np.float32),
-            np.empty((_N_QUARTERS, TILE), np.float32),
-            np.empty((_N_QUARTERS, TILE), np.int32),
-        )
-        for t in range(n_tiles):  # outside: a tile stays in the cache for all groups
-            for g in range(n):
-                _correlate(
-                    projected[g], tiles[t], ranks, cosines, sines, work, value[g, :, t],
-                    place[g, :, t],
-                )  # fmt: skip
-        for g in range(n):
-            for i in range(GROUP):
-                row = (first + g) * GROUP + i
-                _choose_distinct(
-                    value[g, i], place[g, i], references, symmetry, n_angles, cosine,
-                    quaternions[row], scores[row],
-                )  # fmt: skip
-    return quaternions, scores
+            _correlate(
+                projected[g], tiles[t], ranks, cosines, sines, work, value[g, :, t],
+                place[g, :, t],
+            )  # fmt: skip
+    for g in range(n):
+        for i in range(GROUP):
+            row = (first + g) * GROUP + i
+            _choose_distinct(
+                value[g, i], place[g, i], references, symmetry, n_angles, cosine,
+                quaternions[row], scores[row],
+            )  # fmt: skip

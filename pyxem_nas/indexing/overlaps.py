@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.diffraction import Reflections, quaternions_to_matrices
 from pyxem_nas.indexing.phase_scores import AMPLITUDE_EXPONENT, MAX_SPOTS, ROD_WIDTH, predict_spots
 from pyxem_nas.patterns import DescriptorSpec
@@ -103,8 +104,12 @@ def take_out_spots(
     """
     rows = slice(*reflections.bounds[phase_id : phase_id + 2])
     intensity = reflections.intensities[rows]
-    rest, left = _take_out(
-        np.ascontiguousarray(polar, np.float32),
+    polar = np.ascontiguousarray(polar, np.float32)
+    rest, left = np.zeros_like(polar), np.zeros(len(polar))
+    run_rows(
+        _take_out,
+        len(polar),
+        polar,
         quaternions_to_matrices(np.asarray(quaternions, np.float64)),
         reflections.vectors[rows],
         (intensity / intensity.max()) ** AMPLITUDE_EXPONENT,
@@ -114,6 +119,8 @@ def take_out_spots(
         spec.radial_range[0],
         spec.radial_step,
         max(_REACH, 0.8 * spec.radial_step),
+        rest,
+        left,
     )
     return rest, left
 
@@ -163,14 +170,13 @@ def _mark_near(marked, ring, turn, inner, step, reach):
             marked[r, a % n_azimuthal] = True
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _take_out(
-    polar, matrices, vectors, amplitude, wavenumber, precession, width, inner, step, reach
+    start, stop, polar, matrices, vectors, amplitude, wavenumber, precession, width, inner, step,
+    reach, rest, left,
 ):  # fmt: skip
-    n, n_radial, n_azimuthal = polar.shape
-    rest = np.zeros_like(polar)
-    left = np.zeros(n)
-    for i in numba.prange(n):
+    _, n_radial, n_azimuthal = polar.shape
+    for i in range(start, stop):
         spots = np.empty((MAX_SPOTS, 3))
         n_spots = predict_spots(
             matrices[i], vectors, amplitude, wavenumber, precession, width, inner, step, n_radial,
@@ -203,4 +209,3 @@ def _take_out(
                 out[k] = scale * flat[k]
             elif flat[k] < 0:
                 out[k] = flat[k]
-    return rest, left

@@ -13,6 +13,7 @@ import numba
 import numpy as np
 
 from pyxem_nas.bundles import PhaseJudge
+from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.diffraction import Reflections, quaternions_to_matrices
 from pyxem_nas.patterns import DescriptorSpec
 
@@ -73,7 +74,10 @@ def score_phase(
     """
     rows = slice(*reflections.bounds[phase_id : phase_id + 2])
     intensity = reflections.intensities[rows]
-    return _score_stack(
+    scores = np.zeros((len(polar), N_SCORES))
+    run_rows(
+        _score_stack,
+        len(polar),
         np.ascontiguousarray(polar),
         quaternions_to_matrices(np.asarray(quaternions, np.float64)),
         reflections.vectors[rows],
@@ -83,7 +87,9 @@ def score_phase(
         ROD_WIDTH,
         spec.radial_range[0],
         spec.radial_step,
+        scores,
     )
+    return scores
 
 
 def judge_phases(
@@ -249,13 +255,13 @@ def _cover(covered, spots, n_spots, strongest, inner, step):
                 covered[r, bin_] = max(covered[r, bin_], share)
 
 
-@numba.njit(cache=True, parallel=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, nogil=True, fastmath=_FASTMATH, error_model="numpy")
 def _score_stack(
-    polar, matrices, vectors, amplitude, wavenumber, precession, width, inner, step
+    start, stop, polar, matrices, vectors, amplitude, wavenumber, precession, width, inner, step,
+    scores,
 ):  # fmt: skip
-    n, n_radial, n_azimuthal = polar.shape
-    scores = np.zeros((n, N_SCORES))
-    for i in numba.prange(n):
+    _, n_radial, n_azimuthal = polar.shape
+    for i in range(start, stop):
         pattern = polar[i]
         last = 0  # ring: what lies beyond, the detector does not show
         for r in range(n_radial):
@@ -303,4 +309,3 @@ def _score_stack(
             scores[i, 0] = product / np.sqrt(power * total)
             scores[i, 1] = (explained - by_chance) / (total - by_chance + 1e-12)
             scores[i, 2] = absent / power
-    return scores

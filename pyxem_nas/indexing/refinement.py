@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.diffraction import Reflections
 from pyxem_nas.indexing import refinement_kernel
 from pyxem_nas.patterns import DescriptorSpec, PolarSampler
@@ -135,9 +136,14 @@ def refine_candidates(
         reflections.vectors[rows], reflections.intensities[rows], 1 / wavelength,
         math.radians(precession_angle), settings, first_step, broadening,
     )  # fmt: skip
-    found = refinement_kernel.refine(
+    quaternions = np.ascontiguousarray(quaternions, np.float64)
+    shape = quaternions.shape[:2]
+    rated = RatedCandidates(quaternions.copy(), np.zeros(shape), np.zeros(shape))
+    run_rows(
+        refinement_kernel.refine,
+        len(quaternions),
         np.ascontiguousarray(polar, np.float32),
-        np.ascontiguousarray(quaternions, np.float64),
+        quaternions,
         table,
         reaches,
         (
@@ -149,8 +155,11 @@ def refine_candidates(
         first_step,
         math.radians(settings.final_step),
         np.float32(broadening),
+        rated.quaternions,
+        rated.correlation,
+        rated.tolerant,
     )
-    return RatedCandidates(*found)
+    return rated
 
 
 def mark_unseen(
@@ -177,7 +186,8 @@ def mark_unseen(
     """
     marked = np.array(polar, np.float32)
     offsets = sampler.offsets[sampler.specs.index(spec)]
-    refinement_kernel.mark(marked, np.asarray(centers, np.float32), offsets, sampler.normalisation)
+    centers = np.asarray(centers, np.float32)
+    run_rows(refinement_kernel.mark, len(marked), marked, centers, offsets, sampler.normalisation)
     return marked
 
 

@@ -17,11 +17,11 @@ N_TILTS = 3  # steps of the coarse search to each side
 _N_TURNS = 7  # in-plane angles of the coarse search
 
 
-@numba.njit(cache=True, parallel=True)
-def mark(polar, centers, offsets, normalisation):
+@numba.njit(cache=True, nogil=True)
+def mark(start, stop, polar, centers, offsets, normalisation):
     """Set the bins that the detector does not show to -1, in place."""
     ny, nx = normalisation.shape
-    for i in numba.prange(len(polar)):
+    for i in range(start, stop):
         for r in range(polar.shape[1]):
             for a in range(polar.shape[2]):
                 x, y = centers[i, 0] + offsets[0, r, a], centers[i, 1] + offsets[1, r, a]
@@ -36,8 +36,10 @@ def _wrap(polar, wrapped):
     """Copy a polar pattern, its first two azimuths once more behind the last."""
     n_azimuthal = polar.shape[1]
     for r in range(polar.shape[0]):
-        wrapped[r, :n_azimuthal] = polar[r]
-        wrapped[r, n_azimuthal:] = polar[r, :2]
+        for a in range(n_azimuthal):  # no slices: their checks take seconds to compile
+            wrapped[r, a] = polar[r, a]
+        for a in range(2):
+            wrapped[r, n_azimuthal + a] = polar[r, a]
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
@@ -315,6 +317,17 @@ def _climb_tilts(spots, n, angle, weights, heights, turn):
 
 
 @numba.njit(cache=True, error_model="numpy")
+def _set_unit(q, source):
+    """Fill `q` with a quaternion of unit length; return whether there is one: all 0 is none."""
+    norm = np.sqrt(source[0] ** 2 + source[1] ** 2 + source[2] ** 2 + source[3] ** 2)
+    if norm == 0:
+        return False
+    for c in range(4):
+        q[c] = source[c] / norm
+    return True
+
+
+@numba.njit(cache=True, error_model="numpy")
 def _turn_crystal(q, turn):
     """Turn an orientation, in place, so that its spots turn about the laboratory's axes."""
     w, x, y, z = q[0], q[1], q[2], q[3]
@@ -324,7 +337,7 @@ def _turn_crystal(q, turn):
     q[1] = x + w * a + y * c - z * b
     q[2] = y + w * b + z * a - x * c
     q[3] = z + w * c + x * b - y * a
-    q /= np.sqrt((q * q).sum())
+    _set_unit(q, q)
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
@@ -351,37 +364,35 @@ def _score_twice(wrapped, q, table, reach, geometry, work, broadening):
     return narrow, _score(spots, n, 0.0, 0.0, weights, heights[0])
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
-def refine(polar, quaternions, table, reaches, geometry, first_step, last_step, broadening):
-    """Return refined candidates (n, k, 4) and two scores (n, k) of them; see `refine_candidates`.
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def refine(
+    begin, end, polar, quaternions, table, reaches, geometry, first_step, last_step, broadening,
+    refined, scores, tolerant,
+):  # fmt: skip
+    """Fill in refined candidates (n, k, 4) and two scores (n, k) of them; see `refine_candidates`.
 
     `table` and `reaches` tell of the reflections, `geometry` is wavenumber, inner radius, radial
     bins per 1/angstrom and azimuthal bins per radian; steps in radians, first_step 0 only scores.
     The second score is with the variance of all rocking curves raised by `broadening`.
     """
-    n, k = quaternions.shape[:2]
-    refined = quaternions.copy()
-    scores = np.zeros((n, k), np.float64)
-    tolerant = np.zeros((n, k), np.float64)
     per_radian = geometry[3]
-    for i in numba.prange(n):
-        wrapped = np.empty((polar.shape[1], polar.shape[2] + 2), np.float32)
-        work = (
-            np.empty(table.shape[1], np.float32), np.empty(_MAX_SPOTS, np.int32),
-            np.zeros((7, _MAX_SPOTS), np.float32), np.zeros(_MAX_SPOTS, np.int32),
-            np.empty(_MAX_SPOTS, np.float32), np.empty((_N_TURNS, _MAX_SPOTS), np.float32),
-        )  # fmt: skip
-        turn = np.zeros(3)
+    wrapped = np.empty((polar.shape[1], polar.shape[2] + 2), np.float32)
+    work = (
+        np.empty(table.shape[1], np.float32), np.empty(_MAX_SPOTS, np.int32),
+        np.zeros((7, _MAX_SPOTS), np.float32), np.zeros(_MAX_SPOTS, np.int32),
+        np.empty(_MAX_SPOTS, np.float32), np.empty((_N_TURNS, _MAX_SPOTS), np.float32),
+    )  # fmt: skip
+    turn = np.zeros(3)
+    q = np.empty(4)
+    last = wrapped, q, table, reaches[2], geometry, work, broadening
+    for i in range(begin, end):
         _wrap(polar[i], wrapped)
         norm = _peak_norm(wrapped)
         if norm <= 0:
             continue
-        for j in range(k):
-            start = quaternions[i, j]
-            if start[0] == 0 and start[1] == 0 and start[2] == 0 and start[3] == 0:
+        for j in range(quaternions.shape[1]):
+            if not _set_unit(q, quaternions[i, j]):
                 continue
-            q = start / np.sqrt((start * start).sum())
-            last = wrapped, q, table, reaches[2], geometry, work, broadening
             if first_step <= 0:
                 value, broad = _score_twice(*last)
             else:
@@ -395,11 +406,11 @@ def refine(polar, quaternions, table, reaches, geometry, first_step, last_step, 
                 _turn_crystal(q, turn)
                 value, broad = _score_twice(*last)
                 if value > before:
-                    refined[i, j] = q
+                    for c in range(4):
+                        refined[i, j, c] = q[c]
                 else:
                     value = before
-                    q[:] = start / np.sqrt((start * start).sum())
+                    _set_unit(q, quaternions[i, j])
                     _, broad = _score_twice(*last)
             scores[i, j] = min(max(value / norm, 0.0), 1.0)
             tolerant[i, j] = min(max(broad / norm, 0.0), 1.0)
-    return refined, scores, tolerant

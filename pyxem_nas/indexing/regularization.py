@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numba
 import numpy as np
 
+from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.diffraction import multiply_quaternions
 
 MAX_CANDIDATES = 16  # what fits into the bits that tell who agrees with whom
@@ -111,7 +112,10 @@ def regularize_candidates(
         return own
     neighbours, weight = _neighbours(shape, left_out)
     operations, bounds = _join(symmetry)
-    agreement = _find_agreement(
+    agreement = np.zeros((*neighbours.shape, k), np.uint16)
+    run_rows(
+        _find_agreement,
+        n,
         quaternions,
         np.ascontiguousarray(phase_id, np.int64),
         present,
@@ -119,6 +123,7 @@ def regularize_candidates(
         operations,
         bounds,
         np.cos(np.deg2rad(tolerance) / 2),
+        agreement,
     )
     unary = np.zeros((n, k + 1))
     unary[:, :k] = np.where(present, np.maximum(own, _LEAST), 0)
@@ -127,9 +132,12 @@ def regularize_candidates(
     gain = np.expm1(coupling * weight)
     messages = np.ones((*neighbours.shape, k), np.float32)
     for _ in range(n_iterations):
-        messages = _pass_messages(unary, neighbours, agreement, gain, messages)
-    belief = _believe(unary, neighbours, messages)[:, :k]
-    return np.where(left_out[:, None], own, belief)
+        received = np.ones_like(messages)
+        run_rows(_pass_messages, n, unary, neighbours, agreement, gain, messages, received)
+        messages = received
+    belief = np.empty_like(unary)
+    run_rows(_believe, n, unary, neighbours, messages, belief)
+    return np.where(left_out[:, None], own, belief[:, :k])
 
 
 def choose_by_neighbours(
@@ -300,13 +308,13 @@ def _agree(a, b, operations, first, last, cosine):
     return False
 
 
-@numba.njit(cache=True, parallel=True)
-def _find_agreement(quaternions, phase_id, present, neighbours, operations, bounds, cosine):
-    """Return for each position, neighbour and candidate the neighbour's agreeing ones, as bits."""
-    n, k = phase_id.shape
-    n_neighbours = neighbours.shape[1]
-    agreement = np.zeros((n, n_neighbours, k), np.uint16)
-    for i in numba.prange(n):
+@numba.njit(cache=True, nogil=True)
+def _find_agreement(
+    start, stop, quaternions, phase_id, present, neighbours, operations, bounds, cosine, agreement
+):  # fmt: skip
+    """Fill in for each position, neighbour and candidate the neighbour's agreeing ones, as bits."""
+    n_neighbours, k = agreement.shape[1:]
+    for i in range(start, stop):
         # one half of the neighbours; the others are filled in from their side, each in its place
         for e in range(n_neighbours // 2, n_neighbours):
             j = neighbours[i, e]
@@ -326,7 +334,6 @@ def _find_agreement(quaternions, phase_id, present, neighbours, operations, boun
                     ):  # fmt: skip
                         agreement[i, e, c] |= np.uint16(1 << d)
                         agreement[j, opposite, d] |= np.uint16(1 << c)
-    return agreement
 
 
 @numba.njit(cache=True)
@@ -347,13 +354,12 @@ def _combine(unary, neighbours, messages, left_out, out):
             out[c] /= total
 
 
-@numba.njit(cache=True, parallel=True)
-def _pass_messages(unary, neighbours, agreement, gain, messages):
-    """Return the messages that each position gets from its neighbours in the next round."""
-    n, n_neighbours, k = messages.shape
-    received = np.ones_like(messages)
-    for i in numba.prange(n):
-        cavity = np.empty(k + 1)
+@numba.njit(cache=True, nogil=True)
+def _pass_messages(start, stop, unary, neighbours, agreement, gain, messages, received):
+    """Fill in the messages that each position gets from its neighbours in the next round."""
+    n_neighbours, k = messages.shape[1:]
+    cavity = np.empty(k + 1)
+    for i in range(start, stop):
         for e in range(n_neighbours):
             j = neighbours[i, e]
             if j < 0:
@@ -369,16 +375,13 @@ def _pass_messages(unary, neighbours, agreement, gain, messages):
                         share += cavity[d]
                 message = 1 + gain[e] * share
                 received[i, e, c] = (1 - _DAMPING) * message + _DAMPING * messages[i, e, c]
-    return received
 
 
-@numba.njit(cache=True, parallel=True)
-def _believe(unary, neighbours, messages):
-    """Return the beliefs of each position, the last that none of its candidates is right."""
-    belief = np.empty_like(unary)
-    for i in numba.prange(len(unary)):
+@numba.njit(cache=True, nogil=True)
+def _believe(start, stop, unary, neighbours, messages, belief):
+    """Fill in the beliefs of each position, the last that none of its candidates is right."""
+    for i in range(start, stop):
         _combine(unary[i], neighbours[i], messages[i], -1, belief[i])
-    return belief
 
 
 @numba.njit(cache=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import numba
 import numpy as np
 
+from pyxem_nas.compiled_loops import run_rows
+
 _WINDOW = 0.03  # 1/angstrom: standard deviation of the window that a spot is sought through
 _LEAST_CONTRAST = 3.0  # of a spot over the noise around it
 _TUKEY = 4.685  # standard deviations: 95 % as good as least squares where no outliers are
@@ -114,25 +116,31 @@ def measure_spots(
     """
     hidden = np.zeros(patterns.shape[1:], bool) if mask is None else np.asarray(mask, bool)
     sigma = np.maximum(_WINDOW / np.array(scale), 1.2)
-    return _measure(
+    displacement, weight = np.zeros((len(owner), 2)), np.zeros(len(owner))
+    run_rows(
+        _measure,
+        len(owner),
         np.ascontiguousarray(patterns, np.float32),
         np.asarray(owner, np.int64),
         np.ascontiguousarray(expected, np.float64),
         sigma[0],
         sigma[1],
         hidden,
+        displacement,
+        weight,
     )
+    return displacement, weight
 
 
-@numba.njit(cache=True, parallel=True)
-def _measure(patterns, owner, expected, sigma_y, sigma_x, hidden):
+@numba.njit(cache=True, nogil=True)
+def _measure(
+    start, stop, patterns, owner, expected, sigma_y, sigma_x, hidden, displacement, weight
+):  # fmt: skip
     """Mean shift through a Gaussian window, of what rises over the window's edge."""
     ny, nx = hidden.shape
-    displacement = np.zeros((len(owner), 2))
-    weight = np.zeros(len(owner))
     # the edge lies outside of broad spots; neighbours on it are few: it is seen by medians
     reach_y, reach_x = int(np.ceil(3 * sigma_y)), int(np.ceil(3 * sigma_x))
-    for k in numba.prange(len(owner)):
+    for k in range(start, stop):
         image = patterns[owner[k]]
         x, y = expected[k, 0], expected[k, 1]
         contrast = 0.0
@@ -179,7 +187,6 @@ def _measure(patterns, owner, expected, sigma_y, sigma_x, hidden):
         far = ((x - expected[k, 0]) / sigma_x) ** 2 + ((y - expected[k, 1]) / sigma_y) ** 2 > 6.25
         if contrast > _LEAST_CONTRAST and not far:
             weight[k] = min(contrast / 20.0, 1.0)
-    return displacement, weight
 
 
 def fit_displacements(

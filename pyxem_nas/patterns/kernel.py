@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numba
 import numpy as np
 
+from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.patterns.spec import DescriptorSpec, Detector, PatternSpec
 
 FASTMATH = {"contract", "reassoc", "nsz"}  # NaN and infinity keep their meaning
@@ -134,7 +135,9 @@ def compute_descriptors(
         square; all zero for a pattern without signal.
     """
     outputs = tuple(np.empty((len(patterns), *spec.shape), np.float32) for spec in sampler.specs)
-    _describe_stack(
+    run_rows(
+        _describe_stack,
+        len(patterns),
         patterns,
         centers.astype(np.float32),
         sampler.offsets,
@@ -143,6 +146,7 @@ def compute_descriptors(
         sampler.pixel_weight,
         sampler.normalisation,
         outputs,
+        rows=_GROUP,
     )
     return outputs
 
@@ -411,23 +415,22 @@ def describe_pattern(blurred, center_x, center_y, offsets, subtract, descriptor)
     _describe_into(descriptor, blurred, center_x, center_y, offsets, subtract, work)
 
 
-@numba.njit(cache=True, parallel=True, fastmath=FASTMATH)
+@numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
 def _describe_stack(
-    patterns, centers, offsets, subtract, kernel_y, kernel_x, weight, normalisation, outputs
-):
+    start, stop, patterns, centers, offsets, subtract, kernel_y, kernel_x, weight, normalisation,
+    outputs,
+):  # fmt: skip
     """Fill the descriptors of all specifications; each pattern is blurred once."""
-    n = len(patterns)
     n_azimuthal = 0
     for k in range(len(offsets)):
         n_azimuthal = max(n_azimuthal, offsets[k].shape[2])
-    for group in numba.prange((n + _GROUP - 1) // _GROUP):
-        blur_work = _make_blur_work(weight.shape, kernel_y, kernel_x)
-        ring_work = _make_ring_work(n_azimuthal)
-        blurred = np.empty(weight.shape, np.float32)
-        for i in range(group * _GROUP, min(n, (group + 1) * _GROUP)):
-            _blur_into(blurred, patterns[i], weight, normalisation, kernel_y, kernel_x, blur_work)
-            for k in range(len(offsets)):
-                _describe_into(
-                    outputs[k][i], blurred, centers[i, 0], centers[i, 1], offsets[k], subtract[k],
-                    ring_work,
-                )  # fmt: skip
+    blur_work = _make_blur_work(weight.shape, kernel_y, kernel_x)
+    ring_work = _make_ring_work(n_azimuthal)
+    blurred = np.empty(weight.shape, np.float32)
+    for i in range(start, stop):
+        _blur_into(blurred, patterns[i], weight, normalisation, kernel_y, kernel_x, blur_work)
+        for k in range(len(offsets)):
+            _describe_into(
+                outputs[k][i], blurred, centers[i, 0], centers[i, 1], offsets[k], subtract[k],
+                ring_work,
+            )  # fmt: skip

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 import numba
 import numpy as np
 
+from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.diffraction import (
     DynamicalDraw,
     Reflections,
@@ -152,7 +153,10 @@ def simulate_descriptors(
     grid = (spec.positions * np.array([1, -1])[:, None, None]).astype(np.float32)
     patterns = np.empty((n if return_patterns else 0, pattern_size, pattern_size), np.float32)
     dynamical = DynamicalDraw.nothing(n) if dynamical is None else dynamical
-    descriptors = _simulate(
+    descriptors = np.zeros((n, *spec.shape), np.float32)
+    run_rows(
+        _simulate,
+        n,
         reflections.vectors,
         reflections.intensities,
         reflections.extinction,
@@ -172,6 +176,7 @@ def simulate_descriptors(
         dynamical.intensities,
         dynamical.rows,
         dynamical.turns,
+        descriptors,
     )
     return (descriptors, patterns) if return_patterns else descriptors
 
@@ -418,16 +423,14 @@ def _draw_pattern(image, spots, n_spots, p, full_scale, tables, state):
     return believed_x, believed_y, state
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _simulate(
-    vectors, intensities, extinction, bounds, phase_id, matrices, parameters, seeds, wavenumber,
-    grid, subtract, blur, pattern_size, poisson, normal, patterns, dynamical_positions,
-    dynamical_intensities, dynamical_rows, dynamical_turns,
+    start, stop, vectors, intensities, extinction, bounds, phase_id, matrices, parameters, seeds,
+    wavenumber, grid, subtract, blur, pattern_size, poisson, normal, patterns, dynamical_positions,
+    dynamical_intensities, dynamical_rows, dynamical_turns, descriptors,
 ):  # fmt: skip
-    n = len(parameters)
-    descriptors = np.zeros((n, grid.shape[1], grid.shape[2]), np.float32)
     ones = np.ones((pattern_size, pattern_size), np.float32)
-    for i in numba.prange(n):
+    for i in range(start, stop):
         p = parameters[i]
         state = seeds[i]
         spots = np.empty((_MAX_SPOTS, 3), np.float64)
@@ -462,4 +465,3 @@ def _simulate(
         blur_pattern(image, ones, ones, kernel, kernel, buffer, blurred)
         offsets = grid * np.float32(1 / p.scale)
         describe_pattern(blurred, np.float32(x), np.float32(y), offsets, subtract, descriptors[i])
-    return descriptors

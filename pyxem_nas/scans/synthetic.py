@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from scipy.special import ndtr
 
+from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.diffraction import (
     Acquisition,
     excitation_error,
@@ -351,7 +352,11 @@ def _draw_scan(
     # one gain for the whole scan: the brighter half of the patterns may saturate
     full_scale = max(1.2 * np.median(peaks), 1.0) if peaks.size else parameters["dose"][0] / 100
     patterns = np.empty((len(grain), *pattern_shape), np.uint8)
-    _draw_patterns(*specimen, wavenumber, full_scale, centers, seeds, *_noise_tables(), patterns)
+    run_rows(
+        _draw_patterns,
+        len(patterns),
+        *specimen, wavenumber, full_scale, centers, seeds, *_noise_tables(), patterns,
+    )  # fmt: skip
     return patterns
 
 
@@ -423,14 +428,14 @@ def _strongest_peaks(
     return peaks
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _draw_patterns(
-    vectors, extinction, bounds, scrambling, grain, phase_id, weight, matrices, parameters,
-    wavenumber, full_scale, centers, seeds, poisson, normal, patterns,
+    start, stop, vectors, extinction, bounds, scrambling, grain, phase_id, weight, matrices,
+    parameters, wavenumber, full_scale, centers, seeds, poisson, normal, patterns,
 ):  # fmt: skip
     """Draw and expose the pattern of each position into `patterns`."""
-    n, ny, nx = patterns.shape
-    for i in numba.prange(n):
+    _, ny, nx = patterns.shape
+    for i in range(start, stop):
         p = parameters[i]
         spots = np.empty((_MAX_SPOTS, 3))
         image = np.empty((max(ny, nx), max(ny, nx)), np.float32)

@@ -7,9 +7,9 @@ from scipy.special import logsumexp
 from pyxem_nas.bundles.judges import Judge
 from pyxem_nas.diffraction import make_cells
 from pyxem_nas.indexing.candidates import (
-    _BLOCK,
-    _block_maxima,
+    BLOCK,
     _top_cells,
+    block_maxima,
     judge_candidates,
     select_candidates,
     sum_exponentials,
@@ -40,8 +40,8 @@ def test_top_cells_are_those_of_a_sort(kind):
         row = np.sort(row)
     elif kind == "one block":
         row[640:700] += 100
-    maxima = np.empty(-(-len(row) // _BLOCK), np.float32)
-    assert _block_maxima(row, maxima) == row.max()
+    maxima = np.empty(-(-len(row) // BLOCK), np.float32)
+    assert block_maxima(row, maxima) == row.max()
     top, value = np.zeros(32, np.int64), np.empty(32, np.float32)
     _top_cells(row, maxima, top, value)
     expected = np.argsort(-row, kind="stable")[:32]
