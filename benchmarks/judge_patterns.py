@@ -1,0 +1,264 @@
+"""Simulated patterns of many crystals with their candidates: what the universal judge is fitted to.
+
+    python benchmarks/judge_patterns.py tables   --folder work     # here: crystals as tables
+    python benchmarks/judge_patterns.py patterns --folder work     # here, or where cores are
+
+Each crystal of `judge_crystals` is simulated at two of three precession angles, by Bloch waves and
+kinematically, through random cameras. Its candidates come from exhaustive matching and are refined,
+and so are those of one crystal that the pattern is not of. What is written, a file a crystal and
+angle, are the scores of all candidates and how far each is from the truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from elsewhere import stand_in_for_hosts
+
+ANGLES = (0.0, 0.5, 1.0)  # degrees of precession
+N_PATTERNS = 160  # of each crystal and angle
+N_DYNAMICAL = 200  # orientations of each crystal whose Bloch waves are computed
+N_CANDIDATES = 12
+RADIUS = 1.95  # 1/angstrom: templates draw spots whose centres lie beyond the last ring
+SEED = 23
+
+
+def write_tables(folder: Path) -> None:
+    """Write all that simulation and matching need of the crystals."""
+    from judge_crystals import make_crystals
+
+    from pyxem_nas import Acquisition
+    from pyxem_nas.diffraction import get_reflections, laue_operations
+    from pyxem_nas.diffraction.dynamical import get_potential
+
+    acquisition = Acquisition(200.0)
+    crystals = make_crystals()
+    tables = {
+        "names": [crystal.name for crystal in crystals],
+        "systems": [crystal.space_group.crystal_system for crystal in crystals],
+        "reflections": [get_reflections([c], reciprocal_radius=RADIUS) for c in crystals],
+        "operations": [laue_operations(crystal) for crystal in crystals],
+        "potentials": [get_potential(crystal, acquisition) for crystal in crystals],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "crystals.pkl").write_bytes(pickle.dumps(tables))
+    (folder / "wavelength.txt").write_text(repr(acquisition.wavelength))
+
+
+def read_tables(folder: Path) -> dict:
+    """Return what `write_tables` wrote."""
+    stand_in_for_hosts(float((folder / "wavelength.txt").read_text()))
+    return pickle.loads((folder / "crystals.pkl").read_bytes())
+
+
+def angles_of(k: int) -> tuple[float, float]:
+    """Return the precession angles at which a crystal is simulated."""
+    return ANGLES[k % 3], ANGLES[(k + 1) % 3]
+
+
+def stranger_of(k: int, angle: float, n: int) -> int:
+    """Return a crystal that patterns of another are compared with, simulated at the same angle."""
+    other = (k + 17) % n
+    while angle not in angles_of(other):
+        other = (other + 1) % n
+    return other
+
+
+def take_reflections(reflections, radius: float):
+    """Return the reflections of one crystal within a radius; they are sorted by length."""
+    import numpy as np
+
+    from pyxem_nas.diffraction.reflections import Reflections
+
+    n = int((np.linalg.norm(reflections.vectors, axis=1) < radius).sum())
+    names = ("hkl", "vectors", "intensities", "extinction")
+    return Reflections(*(getattr(reflections, name)[:n] for name in names), (0, n))
+
+
+class Workplace:
+    """Libraries and simulators of the crystals, made when they are needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tables = read_tables(folder)
+        self.libraries: dict[tuple[int, float], object] = {}
+
+    def get_library(self, k: int, angle: float):
+        """Return the match library of a crystal."""
+        from pyxem_nas.diffraction.acquisition import Acquisition
+        from pyxem_nas.indexing import match_library
+        from pyxem_nas.patterns import DescriptorSpec
+
+        if (k, angle) not in self.libraries:
+            reflections, operations = self.tables["reflections"][k], self.tables["operations"][k]
+            match_library.get_reflections = lambda *_, reciprocal_radius=1.85, **__: (
+                take_reflections(reflections, reciprocal_radius)
+            )
+            match_library.laue_operations = lambda *_: operations
+            self.libraries[k, angle] = match_library._make_library(
+                None, Acquisition(200.0, angle), DescriptorSpec(), match_library.MatchingSettings()
+            )
+            if len(self.libraries) > 4:
+                self.libraries.pop(next(iter(self.libraries)))
+        return self.libraries[k, angle]
+
+    def simulate(self, k: int, angle: float):
+        """Return descriptors, polar patterns and orientations of patterns of a crystal."""
+        import numpy as np
+
+        from pyxem_nas.diffraction import dynamical
+        from pyxem_nas.diffraction.acquisition import Acquisition
+        from pyxem_nas.indexing.refinement import get_refinement_spec
+        from pyxem_nas.patterns import DescriptorSpec
+        from pyxem_nas.scans.camera import Randomization
+        from pyxem_nas.scans.source import DescriptorSource
+
+        key = (SEED, k, round(10 * angle))
+        acquisition = Acquisition(200.0, angle)
+        potential = self.tables["potentials"][k]
+        spots = dynamical.draw_dynamical_spots(
+            potential, N_DYNAMICAL, acquisition, np.random.default_rng((*key, 1)),
+            thickness=(100.0, 900.0), precession_angle=(angle, angle),
+        )  # fmt: skip
+        stacks = []
+        for spec in (DescriptorSpec(), get_refinement_spec(DescriptorSpec())):
+            source = DescriptorSource(
+                take_reflections(self.tables["reflections"][k], 1.85), 1, acquisition, spec,
+                Randomization(precession_angle=(angle, angle), dose=(500.0, 3e5)),
+                dynamical.SpotLibrary([spots]),
+            )  # fmt: skip
+            # the same seed: the same patterns, described twice
+            stacks.append(source.simulate(N_PATTERNS, np.random.default_rng((*key, 2)), phase_id=0))
+        return stacks[0][0], stacks[1][0], stacks[0][2]
+
+    def find_candidates(self, k: int, angle: float, descriptors, polar) -> dict:
+        """Return a crystal's candidates in patterns, refined, and their scores."""
+        import math
+
+        import numpy as np
+        from pyxem_nas.indexing.matching import match_descriptors
+
+        from pyxem_nas.indexing.phase_scores import score_phase
+        from pyxem_nas.indexing.refinement import get_refinement_spec, refine_candidates
+        from pyxem_nas.patterns import DescriptorSpec
+
+        spec, fine = DescriptorSpec(), get_refinement_spec(DescriptorSpec())
+        reflections = take_reflections(self.tables["reflections"][k], 1.85)
+        found, grid = match_descriptors(
+            descriptors, self.get_library(k, angle), spec, n_best=N_CANDIDATES
+        )
+        optics = {"wavelength": self.wavelength, "precession_angle": angle, "spec": fine}
+        rated = refine_candidates(polar, found, reflections, 0, **optics)
+        likely = grid / grid.max(axis=1, keepdims=True).clip(1e-9) + rated.tolerant / (
+            rated.tolerant.max(axis=1, keepdims=True).clip(1e-9)
+        )
+        best = rated.quaternions[np.arange(len(polar)), likely.argmax(axis=1)]
+        best[~best.any(axis=1)] = 1.0, 0, 0, 0
+        return {
+            "quaternions": rated.quaternions,
+            "grid": grid,
+            "narrow": rated.correlation,
+            "tolerant": rated.tolerant,
+            "phase_scores": score_phase(polar, best, reflections, 0, **optics),
+            "n_reflections": np.full(len(polar), math.log(len(reflections.vectors))),
+        }
+
+    @property
+    def wavelength(self) -> float:
+        """Angstrom."""
+        return self.tables["potentials"][0].wavelength
+
+
+def describe_patterns(polar):
+    """Return of each polar pattern the number of its peaks and the last ring that holds any."""
+    import numpy as np
+
+    wrapped = np.pad(polar, ((0, 0), (0, 0), (1, 1)), mode="wrap")
+    middle = wrapped[..., 1:-1]
+    peak = (middle > 1.0) & (middle >= wrapped[..., :-2]) & (middle > wrapped[..., 2:])
+    peak[:, 1:] &= middle[:, 1:] >= middle[:, :-1]
+    peak[:, :-1] &= middle[:, :-1] > middle[:, 1:]
+    rings = np.where(peak.any(axis=2), np.arange(polar.shape[1]), 0).max(axis=1)
+    return {"n_peaks": peak.sum(axis=(1, 2)), "last_ring": rings}
+
+
+def angles_to(quaternions, truth, operations):
+    """Return the disorientations in degrees of candidates (n, k, 4) from the truth (n, 4)."""
+    import numpy as np
+
+    from pyxem_nas.diffraction.orientation import multiply_quaternions
+
+    cosine = np.zeros(quaternions.shape[:2])
+    for operation in operations:
+        image = multiply_quaternions(operation, truth)
+        np.maximum(cosine, np.abs(np.einsum("nki,ni->nk", quaternions, image)), out=cosine)
+    return np.rad2deg(2 * np.arccos(np.minimum(cosine, 1)))
+
+
+def make_patterns(folder: Path, part: int, n_parts: int) -> None:
+    """Write the files of some of the crystals, but those that are there."""
+    import numpy as np
+
+    place = Workplace(folder)
+    n = len(place.tables["names"])
+    jobs = [(k, angle) for k in range(n) for angle in angles_of(k)]
+    for k, angle in jobs[part::n_parts]:
+        path = folder / f"crystal_{k:02d}_{round(10 * angle):02d}.npz"
+        if path.exists():
+            continue
+        descriptors, polar, truth = place.simulate(k, angle)
+        own = place.find_candidates(k, angle, descriptors, polar)
+        operations = place.tables["operations"][k]
+        own["angle"] = angles_to(own.pop("quaternions"), truth, operations)
+        stranger = stranger_of(k, angle, n)
+        other = place.find_candidates(stranger, angle, descriptors, polar)
+        other.pop("quaternions")
+        columns = describe_patterns(polar) | {f"own_{name}": v for name, v in own.items()}
+        columns |= {f"other_{name}": v for name, v in other.items()}
+        columns = {name: np.asarray(v, np.float32) for name, v in columns.items()}
+        partial = path.with_suffix(".part.npz")
+        np.savez_compressed(partial, precession=angle, stranger=stranger, **columns)
+        os.replace(partial, path)
+
+
+def make_all(folder: Path, n_processes: int) -> None:
+    """Write all files, by several processes."""
+    started = time.perf_counter()
+    threads = str(max(1, (os.cpu_count() or 1) // n_processes))
+    command = [sys.executable, __file__, "patterns", "--folder", str(folder)]
+    running = [
+        subprocess.Popen(
+            [*command, "--part", str(part), str(n_processes)],
+            env=os.environ | {"NUMBA_NUM_THREADS": threads},
+        )
+        for part in range(n_processes)
+    ]
+    if any([process.wait() for process in running]):
+        raise SystemExit("a process failed")
+    n = len(list(folder.glob("crystal_*.npz")))
+    print(f"{n} files in {time.perf_counter() - started:.0f} s")
+
+
+def main() -> None:
+    """Run one of the steps."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("step", choices=("tables", "patterns"))
+    parser.add_argument("--folder", type=Path, default=Path("bundle_training/judge"))
+    parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 1) // 2))
+    parser.add_argument("--part", type=int, nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.step == "tables":
+        write_tables(arguments.folder)
+    elif arguments.part:
+        make_patterns(arguments.folder, *arguments.part)
+    else:
+        make_all(arguments.folder, arguments.processes)
+
+
+if __name__ == "__main__":
+    main()
