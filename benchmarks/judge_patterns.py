@@ -17,7 +17,9 @@ import pickle
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 from elsewhere import stand_in_for_hosts
 
@@ -25,6 +27,7 @@ ANGLES = (0.0, 0.5, 1.0)  # degrees of precession
 N_PATTERNS = 160  # of each crystal and angle
 N_DYNAMICAL = 200  # orientations of each crystal whose Bloch waves are computed
 N_CANDIDATES = 12
+MOST_ENTRIES = 100_000  # of a potential's table: larger cells are simulated kinematically alone
 RADIUS = 1.95  # 1/angstrom: templates draw spots whose centres lie beyond the last ring
 SEED = 23
 
@@ -47,14 +50,18 @@ def write_tables(folder: Path) -> None:
         "potentials": [get_potential(crystal, acquisition) for crystal in crystals],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "crystals.pkl").write_bytes(pickle.dumps(tables))
+    tables["potentials"] = [
+        potential if potential.table.size <= MOST_ENTRIES else None
+        for potential in tables["potentials"]
+    ]
+    (folder / "crystals.pkl").write_bytes(zlib.compress(pickle.dumps(tables)))
     (folder / "wavelength.txt").write_text(repr(acquisition.wavelength))
 
 
 def read_tables(folder: Path) -> dict:
     """Return what `write_tables` wrote."""
     stand_in_for_hosts(float((folder / "wavelength.txt").read_text()))
-    return pickle.loads((folder / "crystals.pkl").read_bytes())
+    return pickle.loads(zlib.decompress((folder / "crystals.pkl").read_bytes()))
 
 
 def angles_of(k: int) -> tuple[float, float]:
@@ -100,8 +107,9 @@ class Workplace:
                 take_reflections(reflections, reciprocal_radius)
             )
             match_library.laue_operations = lambda *_: operations
+            crystal = SimpleNamespace(name=self.tables["names"][k])
             self.libraries[k, angle] = match_library._make_library(
-                None, Acquisition(200.0, angle), DescriptorSpec(), match_library.MatchingSettings()
+                crystal, Acquisition(200.0, angle), DescriptorSpec(), match_library.MatchingSettings()
             )
             if len(self.libraries) > 4:
                 self.libraries.pop(next(iter(self.libraries)))
@@ -111,7 +119,7 @@ class Workplace:
         """Return descriptors, polar patterns and orientations of patterns of a crystal."""
         import numpy as np
 
-        from pyxem_nas.diffraction import dynamical
+        from pyxem_nas.diffraction import SpotLibrary, dynamical
         from pyxem_nas.diffraction.acquisition import Acquisition
         from pyxem_nas.indexing.refinement import get_refinement_spec
         from pyxem_nas.patterns import DescriptorSpec
@@ -120,17 +128,20 @@ class Workplace:
 
         key = (SEED, k, round(10 * angle))
         acquisition = Acquisition(200.0, angle)
-        potential = self.tables["potentials"][k]
-        spots = dynamical.draw_dynamical_spots(
-            potential, N_DYNAMICAL, acquisition, np.random.default_rng((*key, 1)),
-            thickness=(100.0, 900.0), precession_angle=(angle, angle),
-        )  # fmt: skip
+        library = None
+        if self.tables["potentials"][k] is not None:
+            dynamical.get_potential = lambda *_, **__: self.tables["potentials"][k]
+            spots = dynamical.draw_dynamical_spots(
+                None, N_DYNAMICAL, acquisition, np.random.default_rng((*key, 1)),
+                thickness=(100.0, 900.0), precession_angle=(angle, angle),
+            )  # fmt: skip
+            library = SpotLibrary([spots])
         stacks = []
         for spec in (DescriptorSpec(), get_refinement_spec(DescriptorSpec())):
             source = DescriptorSource(
                 take_reflections(self.tables["reflections"][k], 1.85), 1, acquisition, spec,
                 Randomization(precession_angle=(angle, angle), dose=(500.0, 3e5)),
-                dynamical.SpotLibrary([spots]),
+                library,
             )  # fmt: skip
             # the same seed: the same patterns, described twice
             stacks.append(source.simulate(N_PATTERNS, np.random.default_rng((*key, 2)), phase_id=0))
@@ -141,8 +152,9 @@ class Workplace:
         import math
 
         import numpy as np
-        from pyxem_nas.indexing.matching import match_descriptors
 
+        from pyxem_nas.diffraction.acquisition import Acquisition
+        from pyxem_nas.indexing.matching import match_descriptors
         from pyxem_nas.indexing.phase_scores import score_phase
         from pyxem_nas.indexing.refinement import get_refinement_spec, refine_candidates
         from pyxem_nas.patterns import DescriptorSpec
@@ -152,7 +164,8 @@ class Workplace:
         found, grid = match_descriptors(
             descriptors, self.get_library(k, angle), spec, n_best=N_CANDIDATES
         )
-        optics = {"wavelength": self.wavelength, "precession_angle": angle, "spec": fine}
+        wavelength = Acquisition(200.0).wavelength
+        optics = {"wavelength": wavelength, "precession_angle": angle, "spec": fine}
         rated = refine_candidates(polar, found, reflections, 0, **optics)
         likely = grid / grid.max(axis=1, keepdims=True).clip(1e-9) + rated.tolerant / (
             rated.tolerant.max(axis=1, keepdims=True).clip(1e-9)
@@ -168,11 +181,6 @@ class Workplace:
             "n_reflections": np.full(len(polar), math.log(len(reflections.vectors))),
         }
 
-    @property
-    def wavelength(self) -> float:
-        """Angstrom."""
-        return self.tables["potentials"][0].wavelength
-
 
 def describe_patterns(polar):
     """Return of each polar pattern the number of its peaks and the last ring that holds any."""
@@ -180,7 +188,7 @@ def describe_patterns(polar):
 
     wrapped = np.pad(polar, ((0, 0), (0, 0), (1, 1)), mode="wrap")
     middle = wrapped[..., 1:-1]
-    peak = (middle > 1.0) & (middle >= wrapped[..., :-2]) & (middle > wrapped[..., 2:])
+    peak = (middle > 3.0) & (middle >= wrapped[..., :-2]) & (middle > wrapped[..., 2:])
     peak[:, 1:] &= middle[:, 1:] >= middle[:, :-1]
     peak[:, :-1] &= middle[:, :-1] > middle[:, 1:]
     rings = np.where(peak.any(axis=2), np.arange(polar.shape[1]), 0).max(axis=1)

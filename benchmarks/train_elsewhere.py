@@ -110,7 +110,7 @@ def train_one(name: str, folder: Path, n_samples: int | None) -> None:
         build_orientation_network,
         build_phase_network,
     )
-    from pyxem_nas.diffraction.dynamical import DynamicalSpots, SpotLibrary
+    from pyxem_nas.diffraction import DynamicalSpots, SpotLibrary
     from pyxem_nas.scans.camera import Randomization
     from pyxem_nas.scans.source import DescriptorSource
     from pyxem_nas.training import network_training
