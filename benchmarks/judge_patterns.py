@@ -109,7 +109,10 @@ class Workplace:
             match_library.laue_operations = lambda *_: operations
             crystal = SimpleNamespace(name=self.tables["names"][k])
             self.libraries[k, angle] = match_library._make_library(
-                crystal, Acquisition(200.0, angle), DescriptorSpec(), match_library.MatchingSettings()
+                crystal,
+                Acquisition(200.0, angle),
+                DescriptorSpec(),
+                match_library.MatchingSettings(),
             )
             if len(self.libraries) > 4:
                 self.libraries.pop(next(iter(self.libraries)))
@@ -152,9 +155,9 @@ class Workplace:
         import math
 
         import numpy as np
+        from pyxem_nas.indexing.matching import match_descriptors
 
         from pyxem_nas.diffraction.acquisition import Acquisition
-        from pyxem_nas.indexing.matching import match_descriptors
         from pyxem_nas.indexing.phase_scores import score_phase
         from pyxem_nas.indexing.refinement import get_refinement_spec, refine_candidates
         from pyxem_nas.patterns import DescriptorSpec
