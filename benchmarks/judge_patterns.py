@@ -89,36 +89,29 @@ def take_reflections(reflections, radius: float):
 
 
 class Workplace:
-    """Libraries and simulators of the crystals, made when they are needed."""
+    """What is known of the crystals: their simulators and match libraries."""
 
     def __init__(self, folder: Path) -> None:
         self.tables = read_tables(folder)
-        self.libraries: dict[tuple[int, float], object] = {}
 
-    def get_library(self, k: int, angle: float):
-        """Return the match library of a crystal."""
+    def make_library(self, k: int, angle: float, scale: float):
+        """Return the match library of a crystal for a camera of a scale in 1/angstrom."""
         from pyxem_nas.diffraction.acquisition import Acquisition
         from pyxem_nas.indexing import match_library
         from pyxem_nas.patterns import DescriptorSpec
 
-        if (k, angle) not in self.libraries:
-            reflections, operations = self.tables["reflections"][k], self.tables["operations"][k]
-            match_library.get_reflections = lambda *_, reciprocal_radius=1.85, **__: (
-                take_reflections(reflections, reciprocal_radius)
-            )
-            match_library.laue_operations = lambda *_: operations
-            crystal = SimpleNamespace(name=self.tables["names"][k])
-            self.libraries[k, angle] = match_library._make_library(
-                crystal,
-                Acquisition(200.0, angle),
-                DescriptorSpec(),
-                match_library.MatchingSettings(),
-            )
-            if len(self.libraries) > 4:
-                self.libraries.pop(next(iter(self.libraries)))
-        return self.libraries[k, angle]
+        reflections, operations = self.tables["reflections"][k], self.tables["operations"][k]
+        match_library.get_reflections = lambda *_, reciprocal_radius=1.85, **__: take_reflections(
+            reflections, reciprocal_radius
+        )
+        match_library.laue_operations = lambda *_: operations
+        spec = DescriptorSpec()
+        return match_library._make_library(
+            SimpleNamespace(name=self.tables["names"][k]), Acquisition(200.0, angle), spec,
+            match_library.MatchingSettings(), see_rings(spec, scale),
+        )  # fmt: skip
 
-    def simulate(self, k: int, angle: float):
+    def simulate(self, k: int, angle: float, scale: float):
         """Return descriptors, polar patterns and orientations of patterns of a crystal."""
         import numpy as np
 
@@ -143,14 +136,16 @@ class Workplace:
         for spec in (DescriptorSpec(), get_refinement_spec(DescriptorSpec())):
             source = DescriptorSource(
                 take_reflections(self.tables["reflections"][k], 1.85), 1, acquisition, spec,
-                Randomization(precession_angle=(angle, angle), dose=(500.0, 3e5)),
+                Randomization(
+                    precession_angle=(angle, angle), dose=(500.0, 3e5), scale=(scale, scale)
+                ),
                 library,
             )  # fmt: skip
             # the same seed: the same patterns, described twice
             stacks.append(source.simulate(N_PATTERNS, np.random.default_rng((*key, 2)), phase_id=0))
         return stacks[0][0], stacks[1][0], stacks[0][2]
 
-    def find_candidates(self, k: int, angle: float, descriptors, polar) -> dict:
+    def find_candidates(self, k: int, angle: float, scale: float, descriptors, polar) -> dict:
         """Return a crystal's candidates in patterns, refined, and their scores."""
         import math
 
@@ -165,7 +160,7 @@ class Workplace:
         spec, fine = DescriptorSpec(), get_refinement_spec(DescriptorSpec())
         reflections = take_reflections(self.tables["reflections"][k], 1.85)
         found, grid = match_descriptors(
-            descriptors, self.get_library(k, angle), spec, n_best=N_CANDIDATES
+            descriptors, self.make_library(k, angle, scale), spec, n_best=N_CANDIDATES
         )
         wavelength = Acquisition(200.0).wavelength
         optics = {"wavelength": wavelength, "precession_angle": angle, "spec": fine}
@@ -183,6 +178,14 @@ class Workplace:
             "phase_scores": score_phase(polar, best, reflections, 0, **optics),
             "n_reflections": np.full(len(polar), math.log(len(reflections.vectors))),
         }
+
+
+def see_rings(spec, scale: float):
+    """Return the share of each ring that a square detector of 112 pixels shows, (n_radial,)."""
+    import numpy as np
+
+    ratio = np.minimum(0.5 * (112 - 1) * scale / spec.radii, 1.0)
+    return np.maximum(1 - 4 / np.pi * np.arccos(ratio), 0.0)
 
 
 def describe_patterns(polar):
@@ -222,18 +225,21 @@ def make_patterns(folder: Path, part: int, n_parts: int) -> None:
         path = folder / f"crystal_{k:02d}_{round(10 * angle):02d}.npz"
         if path.exists():
             continue
-        descriptors, polar, truth = place.simulate(k, angle)
-        own = place.find_candidates(k, angle, descriptors, polar)
+        # one camera length for all patterns of a file: libraries leave out what it does not show
+        rng = np.random.default_rng((SEED, k, round(10 * angle)))
+        scale = float(np.exp(rng.uniform(np.log(0.016), np.log(0.038))))
+        descriptors, polar, truth = place.simulate(k, angle, scale)
+        own = place.find_candidates(k, angle, scale, descriptors, polar)
         operations = place.tables["operations"][k]
         own["angle"] = angles_to(own.pop("quaternions"), truth, operations)
         stranger = stranger_of(k, angle, n)
-        other = place.find_candidates(stranger, angle, descriptors, polar)
+        other = place.find_candidates(stranger, angle, scale, descriptors, polar)
         other.pop("quaternions")
         columns = describe_patterns(polar) | {f"own_{name}": v for name, v in own.items()}
         columns |= {f"other_{name}": v for name, v in other.items()}
         columns = {name: np.asarray(v, np.float32) for name, v in columns.items()}
         partial = path.with_suffix(".part.npz")
-        np.savez_compressed(partial, precession=angle, stranger=stranger, **columns)
+        np.savez_compressed(partial, precession=angle, scale=scale, stranger=stranger, **columns)
         os.replace(partial, path)
 
 
@@ -245,7 +251,7 @@ def make_all(folder: Path, n_processes: int) -> None:
     running = [
         subprocess.Popen(
             [*command, "--part", str(part), str(n_processes)],
-            env=os.environ | {"NUMBA_NUM_THREADS": threads},
+            env=os.environ | {"NUMBA_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads},
         )
         for part in range(n_processes)
     ]

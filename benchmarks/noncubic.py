@@ -183,11 +183,9 @@ def measure(name: str) -> list:
             right[method].append(np.stack([angle <= 5, np.minimum(angle, twin) <= 5]))
     network, match = (np.concatenate(right[m], axis=1) for m in ("network", "match"))
     difference, low, high = (100 * v for v in paired_interval(network[1], match[1]))
-    return [
-        name, str(len(operations)), f"{100 * network[0].mean():.1f} / {100 * network[1].mean():.1f}",
-        f"{100 * match[0].mean():.1f} / {100 * match[1].mean():.1f}",
-        f"{difference:+.1f} ({low:+.1f} to {high:+.1f})", f"{seconds:.0f}",
-    ]  # fmt: skip
+    shares = [f"{100 * v[0].mean():.1f} / {100 * v[1].mean():.1f}" for v in (network, match)]
+    interval = f"{difference:+.1f} ({low:+.1f} to {high:+.1f})"
+    return [name, str(len(operations)), *shares, interval, f"{seconds:.0f}"]
 
 
 def main() -> None:
@@ -207,8 +205,8 @@ def main() -> None:
     text = (
         f"# Networks for crystals that are not cubic\n\n{run['date']}, commit {run['commit']}.\n\n"
         f"    {run['command']}\n\nWithin 5 degrees / its 180-degree twin forgiven, %, of "
-        f"{N_PER_CAMERA * len(CAMERAS)} dynamical patterns a crystal through the seven cameras; the "
-        "difference in points with its 95 % interval. `search` without the networks' training "
+        f"{N_PER_CAMERA * len(CAMERAS)} dynamical patterns a crystal through the seven cameras; "
+        "the difference in points with its 95 % interval. `search` without the networks' training "
         "where they were trained elsewhere.\n\n" + _table(head, rows)
     )
     print(text)
