@@ -31,13 +31,20 @@ from orix.quaternion import Rotation
 from orix.sampling import get_sample_reduced_fundamental
 from pyxem.signals import LazyPolarDiffraction2D
 
-from pyxem_nas.diffraction import Acquisition, get_reflections, simulate_spots
+from pyxem_nas.diffraction import (
+    Acquisition,
+    get_reflections,
+    get_unit_cell,
+    multiply_quaternions,
+    simulate_spots,
+    to_orix,
+)
 
 __all__ = ["TemplateLibrary", "TemplateSettings", "get_template_library", "match_templates"]
 
 _logger = logging.getLogger(__name__)
 
-_SCHEMA = 2  # of the files on disk: raise it when the meaning of an array changes
+_SCHEMA = 3  # of the files on disk: raise it when the meaning of an array changes
 _N_LIBRARIES = 8  # kept in memory; a phase of group mmm at 1 degree takes about 6 MB
 _N_PATTERNS_PER_CHUNK = 4  # pyxem computes the first chunk twice, to learn the output's shape
 _ARRAYS = ("quaternions", "spot_radius", "spot_azimuth", "spot_intensity")  # kept on disk
@@ -160,7 +167,7 @@ def get_template_library(
     Parameters
     ----------
     phase
-        Phase with a point group and all atoms of the unit cell.
+        Phase with all atoms of the unit cell.
     acquisition
         Anything with ``beam_energy`` in kV and ``precession_angle`` in degrees.
     angular_resolution
@@ -179,12 +186,13 @@ def get_template_library(
     Returns
     -------
     library
-        Templates over the beam directions of the fundamental sector of the phase's Laue group.
+        Templates over the beam directions of the sector of the crystal's Laue group, in its own
+        axes.
 
     Raises
     ------
     ValueError
-        If the phase has no point group or no atoms, or a setting is not positive.
+        If the phase has no atoms, or a setting is not positive.
 
     Notes
     -----
@@ -197,10 +205,10 @@ def get_template_library(
     >>> library = get_template_library(phase, acquisition)  # doctest: +SKIP
     >>> quaternions, scores = match_templates(polar, radii, library)  # doctest: +SKIP
     """
-    if phase.point_group is None or len(phase.structure) == 0:
+    if len(phase.structure) == 0:
         raise ValueError(
-            f"templates need a phase with a point group and atoms, got {phase!r} with "
-            f"{len(phase.structure)} atoms; read it with orix.crystal_map.Phase.from_cif"
+            f"templates need a phase with atoms, got {phase!r} with none; read its CIF file with "
+            "pyxem_nas.read_phases"
         )
     settings = TemplateSettings(
         float(acquisition.beam_energy),
@@ -343,17 +351,18 @@ def _compose_quaternions(
 
 def _simulate_library(phase: Phase, settings: TemplateSettings) -> TemplateLibrary:
     """Simulate the templates of a phase; `diffraction` agrees with diffsims and is faster."""
-    rotations = get_sample_reduced_fundamental(
-        settings.angular_resolution, point_group=phase.point_group.laue
-    )
-    _logger.info("Simulating %d templates of %s", rotations.size, phase.name)
+    # orix' sector is right in the axes of its own group, which need not be the crystal's
+    laue, turn = to_orix(phase)
+    sector = get_sample_reduced_fundamental(settings.angular_resolution, point_group=laue)
+    rotations = multiply_quaternions(turn * [1, -1, -1, -1], sector.data)
+    _logger.info("Simulating %d templates of %s", len(rotations), phase.name)
     cell_tilt = settings.angular_resolution / np.sqrt(12)
     acquisition = Acquisition(
         settings.beam_energy, float(np.hypot(settings.precession_angle, cell_tilt))
     )
     spots = simulate_spots(
         get_reflections([phase], reciprocal_radius=settings.reciprocal_radius),
-        rotations.data,
+        rotations,
         acquisition,
         max_excitation_error=settings.max_excitation_error,
         reciprocal_radius=settings.reciprocal_radius,
@@ -362,7 +371,7 @@ def _simulate_library(phase: Phase, settings: TemplateSettings) -> TemplateLibra
     padded = np.zeros((3, len(polar), max(1, *(s.shape[1] for s in polar))), dtype=np.float32)
     for i, values in enumerate(polar):
         padded[:, i, : values.shape[1]] = values
-    return TemplateLibrary(phase.name, settings, rotations.data.astype(float), *padded)
+    return TemplateLibrary(phase.name, settings, rotations.astype(float), *padded)
 
 
 def _get_polar(
@@ -377,13 +386,11 @@ def _get_polar(
 
 def _get_key(phase: Phase, settings: TemplateSettings) -> str:
     """Return a hash of all that the templates depend on."""
-    atoms = [
-        (a.element, [round(float(x), 6) for x in a.xyz], float(a.occupancy))
-        for a in phase.structure
-    ]
-    base = np.round(phase.structure.lattice.base, 6).tolist()
-    content = [_SCHEMA, version("diffsims"), version("orix"), phase.name, phase.point_group.name]
-    content += [base, atoms, dataclasses.asdict(settings)]
+    cell = get_unit_cell(phase)
+    atoms = [cell.positions, cell.occupancy, cell.displacement]
+    content = [_SCHEMA, version("diffsims"), version("orix"), phase.name, cell.elements]
+    content += [np.round(array, 6).tolist() for array in (cell.base, *atoms)]
+    content += [dataclasses.asdict(settings)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 

@@ -1,6 +1,7 @@
 import logging
 from types import SimpleNamespace
 
+import gemmi
 import numpy as np
 import pytest
 from diffpy.structure import Atom, Lattice, Structure
@@ -8,6 +9,7 @@ from diffsims.generators.simulation_generator import SimulationGenerator
 from orix.crystal_map import Phase
 from orix.quaternion import Orientation, Rotation
 
+from pyxem_nas.diffraction import fibonacci_sphere, rotate_vectors
 from pyxem_nas.indexing import template_matching
 from pyxem_nas.indexing.template_matching import (
     TemplateSettings,
@@ -308,5 +310,34 @@ def test_unusable_arguments_are_named(small_library):
         match_templates(polar, RADII, library, frac_keep=1.5)
     with pytest.raises(ValueError, match="angular_resolution must be positive, got -1"):
         get_template_library(make_phase("NbC"), ACQUISITION, angular_resolution=-1)
-    with pytest.raises(ValueError, match="phase with a point group and atoms"):
+    with pytest.raises(ValueError, match="templates need a phase with atoms"):
         get_template_library(Phase("empty"), ACQUISITION)
+
+
+@pytest.mark.parametrize(
+    "number", [2, 14, 62, 88, 141, 147, 151, 154, 162, 167, 176, 194, 205, 227]
+)
+def test_templates_cover_every_direction_in_the_crystals_own_axes(number):
+    setting = gemmi.find_spacegroup_by_number(number)
+    lattice = {
+        "triclinic": (5.1, 6.3, 7.2, 81, 97, 104), "monoclinic": (5.1, 6.3, 7.2, 90, 108, 90),
+        "orthorhombic": (5.1, 6.3, 7.2, 90, 90, 90), "tetragonal": (5.6, 5.6, 7.2, 90, 90, 90),
+        "cubic": (6.4, 6.4, 6.4, 90, 90, 90),
+    }.get(setting.crystal_system_str(), (5.6, 5.6, 7.2, 90, 90, 120))  # fmt: skip
+    atoms = [
+        Atom(element, np.array(op.apply_to_xyz(xyz)) % 1)
+        for element, xyz in (("Fe", [0.137, 0.059, 0.213]), ("O", [0.291, 0.173, 0.042]))
+        for op in setting.operations()
+    ]
+    phase = Phase("any", space_group=number, structure=Structure(atoms, Lattice(*lattice)))
+    library = get_template_library(
+        phase, ACQUISITION, angular_resolution=6, reciprocal_radius=0.4, disk_cache=False
+    )
+    beams = rotate_vectors(library.quaternions, np.array([0.0, 0, 1]))
+    # by hand: the group's rotations in the lattice's own base, and the mirrored templates
+    base = phase.structure.lattice.base
+    rotations = np.array([op.rot for op in setting.operations().sym_ops]) / gemmi.Op.DEN
+    matrices = base.T @ rotations @ np.linalg.inv(base.T)
+    images = np.einsum("nij,mj->nmi", np.concatenate([matrices, -matrices]), beams).reshape(-1, 3)
+    cosine = (fibonacci_sphere(4000) @ images.T).max(axis=1)
+    assert np.rad2deg(np.arccos(cosine.min())) < 6 / np.sqrt(2) + 0.1
