@@ -5,7 +5,7 @@ and orientations: cells, symmetry, disorientation. Knows no image and no detecto
 """
 
 from pyxem_nas.diffraction.acquisition import Acquisition
-from pyxem_nas.diffraction.crystals import check_phase, read_phases
+from pyxem_nas.diffraction.crystals import TO_HEXAGONAL, check_phase, read_phases
 from pyxem_nas.diffraction.disorientation import disorientation_angles, turned_about_beam
 from pyxem_nas.diffraction.dynamical import draw_dynamical_spots, simulate_dynamical_spots
 from pyxem_nas.diffraction.foreign import make_foreign_phases, make_foreign_reflections
@@ -35,6 +35,7 @@ from pyxem_nas.diffraction.symmetry import (
     laue_proper_group,
     name_laue_group,
     name_proper_group,
+    standard_operations,
     to_orix,
 )
 from pyxem_nas.diffraction.unit_cell import UnitCell, get_unit_cell
@@ -46,6 +47,7 @@ __all__ = [
     "OrientationCells",
     "Reflections",
     "SpotLibrary",
+    "TO_HEXAGONAL",
     "UnitCell",
     "check_hosts",
     "check_phase",
@@ -73,6 +75,7 @@ __all__ = [
     "rotate_vectors",
     "simulate_dynamical_spots",
     "simulate_spots",
+    "standard_operations",
     "structure_factors",
     "to_orix",
     "turned_about_beam",

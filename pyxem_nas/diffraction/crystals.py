@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _RHOMBOHEDRAL = (146, 148, 155, 160, 161, 166, 167)
-_TO_HEXAGONAL = np.array([[1.0, -1, 0], [0, 1, -1], [1, 1, 1]])  # obverse setting
+#: Rows: hexagonal axes a, b, c by rhombohedral ones, obverse setting.
+TO_HEXAGONAL = np.array([[1.0, -1, 0], [0, 1, -1], [1, 1, 1]])
 _MOVED = 0.01  # angstrom: a special position that moved farther is told aloud
 
 
@@ -321,9 +322,9 @@ def _take_conventional(
 
 def _to_hexagonal(cell: UnitCell) -> UnitCell:
     """Return the hexagonal cell, three times as large, of a cell on rhombohedral axes."""
-    turned = cell.positions @ np.linalg.inv(_TO_HEXAGONAL)
+    turned = cell.positions @ np.linalg.inv(TO_HEXAGONAL)
     centring = np.array([[0, 0, 0], [2 / 3, 1 / 3, 1 / 3], [1 / 3, 2 / 3, 2 / 3]])
-    base = _TO_HEXAGONAL @ cell.base
+    base = TO_HEXAGONAL @ cell.base
     return UnitCell(
         _base_of(base @ base.T),
         cell.elements * 3,

@@ -20,6 +20,7 @@ from pyxem_nas.diffraction.quaternions import (
 from pyxem_nas.diffraction.unit_cell import UnitCell, get_unit_cell
 
 if TYPE_CHECKING:
+    import gemmi
     from orix.crystal_map import Phase
     from orix.quaternion import Symmetry
 
@@ -182,17 +183,42 @@ def _operations_of_cell(cell: UnitCell) -> np.ndarray:
 # ------------------------------------------------------------ from groups alone
 
 
+def standard_operations(base: np.ndarray, group: int | str) -> np.ndarray:
+    """Return what a program that knows no atoms takes for a crystal's Laue operations.
+
+    Parameters
+    ----------
+    base
+        Rows a, b, c of the lattice, angstrom, shape (3, 3).
+    group
+        Number of the space group, or name of the Laue group, in the standard setting: b is the
+        axis of monoclinic groups, the 2-folds of -3m lie along a.
+
+    Returns
+    -------
+    operations
+        Quaternions of shape (n, 4), in the frame of the base.
+    """
+    import gemmi
+
+    number = _EXAMPLES[group] if isinstance(group, str) else group
+    return _to_quaternions(base, _rotations_of(gemmi.find_spacegroup_by_number(number)))
+
+
+def _rotations_of(setting: gemmi.SpaceGroup) -> np.ndarray:
+    return np.array([op.rot for op in setting.operations().sym_ops]) // 24  # gemmi's unit
+
+
 @lru_cache(maxsize=256)
 def _operations_of_group(name: str, base: bytes, number: int) -> np.ndarray:
-    """Return the operations of a space group's Laue group in a lattice of its crystal system."""
+    """Return the operations of a space group's Laue group in the first setting that fits."""
     import gemmi
 
     lattice = np.frombuffer(base).reshape(3, 3)
     metric = lattice @ lattice.T
     for setting in gemmi.spacegroup_table():
         if setting.number == number:
-            operations = setting.operations().sym_ops
-            rotations = np.array([op.rot for op in operations]) // gemmi.Op.DEN
+            rotations = _rotations_of(setting)
             kept = np.einsum("nji,jk,nkl->nil", rotations, metric, rotations)
             if np.abs(kept - metric).max() < 0.02 * np.trace(metric):
                 return _to_quaternions(lattice, rotations)

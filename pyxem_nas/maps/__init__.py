@@ -11,12 +11,13 @@ from pyxem_nas.maps.crystal_map import (
     make_crystal_map,
 )
 from pyxem_nas.maps.evaluation import Evaluation, evaluate
-from pyxem_nas.maps.export import check_map_unit, save_map, write_mtex_script
+from pyxem_nas.maps.export import check_map_unit, save_map
 from pyxem_nas.maps.files import (
     read_map,
     read_mask,
 )
 from pyxem_nas.maps.grains import balance_grains, segment_grains, split_grains
+from pyxem_nas.maps.mtex_script import write_mtex_script
 
 __all__ = [
     "Evaluation",

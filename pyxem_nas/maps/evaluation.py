@@ -14,6 +14,7 @@ from orix.crystal_map import CrystalMap, Phase
 
 from pyxem_nas.diffraction import (
     disorientation_angles,
+    get_lattice_parameters,
     laue_operations,
     name_laue_group,
     turned_about_beam,
@@ -276,6 +277,7 @@ def _common_operations(phases: list[Phase]) -> np.ndarray:
             f"phase {phases[0].name!r} has the Laue groups {groups!r} in the reference and in "
             "xmap; both need the same crystal"
         )
+    _check_same_cell(phases)
     # a map from a file has no atoms: of two settings of one group it cannot know the right one
     knowing = [k for k, phase in enumerate(phases) if len(phase.structure)] or [0]
     if len(knowing) == 2:
@@ -286,6 +288,19 @@ def _common_operations(phases: list[Phase]) -> np.ndarray:
                 "in xmap; both need the same cell and setting"
             )
     return found[knowing[0]]
+
+
+def _check_same_cell(phases: list[Phase]) -> None:
+    """Raise ValueError where the orientations of a phase belong to different cells."""
+    cells = np.array([get_lattice_parameters(phase) for phase in phases])
+    if len(cells) < 2 or np.any(np.all(np.abs(cells[:, :3] - 1) < 1e-6, axis=1)):
+        return  # of a phase that was made without a lattice nothing is known
+    lengths, angles = np.abs(cells[0, :3] / cells[1, :3] - 1), np.abs(cells[0, 3:] - cells[1, 3:])
+    if lengths.max() > 0.03 or angles.max() > 2:
+        raise ValueError(
+            f"phase {phases[0].name!r} has the cells {cells.round(3).tolist()!r} (angstrom, "
+            "degrees) in the reference and in xmap, whose frames differ; bring both to one cell"
+        )
 
 
 def _phase_evaluation(angles: np.ndarray, n_reference: int) -> PhaseEvaluation:

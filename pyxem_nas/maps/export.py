@@ -1,7 +1,8 @@
 """Crystal maps written to the files of other tools.
 
 Owns the formats: .ang (EDAX TSL text), .ctf (Oxford/HKL Channel text) and .h5 (orix' own HDF5),
-their frames, units and numbering, and an import script for MTEX. The map itself is made in
+their units and numbering; frames and symmetry of crystals in them belong to `crystal_frames`, an
+import script for MTEX to `mtex_script`. The map itself is made in
 :mod:`pyxem_nas.maps.crystal_map`.
 """
 
@@ -15,11 +16,11 @@ import numpy as np
 from orix.crystal_map import CrystalMap, Phase
 from orix.quaternion import Rotation
 
-from pyxem_nas.diffraction import get_lattice_parameters
 from pyxem_nas.file_writing import replacing
+from pyxem_nas.maps.crystal_frames import WrittenCell, channel_from_orix, get_written_cell
 from pyxem_nas.maps.crystal_map import NOT_INDEXED, all_positions, best_rotations
 
-__all__ = ["channel_from_orix", "check_map_unit", "save_map", "write_mtex_script"]
+__all__ = ["channel_from_orix", "check_map_unit", "save_map"]
 
 _MICROMETRES = {
     "pm": 1e-6,
@@ -36,8 +37,6 @@ _MICROMETRES = {
     "px": 1.0,
     "": 1.0,
 }
-_CHANNEL_LAUE = "-1 2/m mmm 4/m 4/mmm -3 -3m 6/m 6/mmm m-3 m-3m".split()
-_EDAX_CODES = "1 20 22 4 42 3 32 6 62 23 43".split()
 _ANG_COLUMNS = (
     "phi1, Phi, phi2, x, y, image_quality, confidence_index, phase_id, detector_signal, pattern_fit"
 )
@@ -71,6 +70,11 @@ def save_map(path: Path | str, xmap: CrystalMap, overwrite: bool = False) -> Non
         If the suffix is another one, or the map cannot be written in that format: unknown unit
         of length, positions not on a grid, several solutions of a single position (.h5).
 
+    Warns
+    -----
+    UserWarning
+        If a text format cannot say where the symmetry axes of a phase lie.
+
     See Also
     --------
     write_mtex_script : Import a written .ang or .ctf file into MTEX in the right frame.
@@ -91,6 +95,10 @@ def save_map(path: Path | str, xmap: CrystalMap, overwrite: bool = False) -> Non
     .ctf are converted, so that AZtec, Channel 5 and MTEX read the physical orientation; orix
     0.15 does not convert when it reads *any* .ctf file: after ``orix.io.load``, multiply
     ``~channel_from_orix(phase) * xmap.rotations`` for such a phase.
+
+    **Symmetry** in .ang and .ctf is the Laue group (and in .ctf the space group's number): that its
+    axes lie otherwise than in the standard setting cannot be said there, and warns. A phase on
+    rhombohedral axes is written as its hexagonal cell.
 
     **Positions** in .ang and .ctf are micrometres whatever ``xmap.scan_unit``; pixels stay pixels.
     The grid is complete: positions that are not in the data are written as not indexed. Phases
@@ -149,91 +157,6 @@ def check_map_unit(paths: Sequence[Path], scan_unit: str) -> None:
                 _micrometres_per(scan_unit)
             except ValueError as error:
                 raise ValueError(f"{str(path)!r} cannot be written: {error}, or save .h5") from None
-
-
-def write_mtex_script(path: Path | str, map_path: Path | str) -> None:
-    """Write an MTEX script that imports a map of :func:`save_map` in the right frame.
-
-    Parameters
-    ----------
-    path
-        Script to write, suffix .m; replaced if it exists. MATLAB wants a name of letters, digits
-        and underscores.
-    map_path
-        The .ang or .ctf file. The script finds it relative to itself where the two lie in the
-        same folder.
-
-    Raises
-    ------
-    ValueError
-        If ``path`` does not end in .m or ``map_path`` is neither .ang nor .ctf.
-
-    Notes
-    -----
-    The script needs an MTEX that knows the option ``EulerCorrection`` of ``EBSD.load``. The
-    correction turns the Euler angles by 180 degrees about x into the frame of the map (x right, y
-    down), see :func:`save_map`.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     script = Path(folder) / "load_map.m"
-    ...     write_mtex_script(script, Path(folder) / "map.ctf")
-    ...     print(script.read_text().splitlines()[0])
-    % Import map.ctf into MTEX, written by pyxem_nas
-    """
-    path, map_path = Path(path), Path(map_path)
-    if path.suffix.lower() != ".m":
-        raise ValueError(f"an MTEX script must end in .m, got {str(path)!r}")
-    if map_path.suffix.lower() not in (".ang", ".ctf"):
-        raise ValueError(f"MTEX reads .ang and .ctf maps of save_map, got {str(map_path)!r}")
-    if path.parent.resolve() == map_path.parent.resolve():
-        folder = "fileparts(mfilename('fullpath'))"
-    else:
-        folder = "'" + str(map_path.parent.resolve()).replace("'", "''") + "'"
-    name = map_path.name.replace("'", "''")
-    path.write_text(
-        f"% Import {map_path.name} into MTEX, written by pyxem_nas\n"
-        "% Positions: x right, y down. Euler angles: x right, y up, z out of the map.\n"
-        f"fname = fullfile({folder}, '{name}');\n"
-        "plottingConvention.default('y↓→x');\n"
-        "eulerCorrection = rotation.byAxisAngle(xvector, 180*degree);\n"
-        "ebsd = EBSD.load(fname, 'EulerCorrection', eulerCorrection);\n"
-        "plot(ebsd);\n",
-        encoding="utf-8",
-    )
-
-
-def channel_from_orix(phase: Phase) -> Rotation:
-    """Return the rotation from the crystal frame of orix to that of Channel 5.
-
-    Parameters
-    ----------
-    phase
-        Phase with a lattice.
-
-    Returns
-    -------
-    rotation
-        Rotation of shape (1,) that takes the Cartesian components of a crystal direction in orix'
-        frame (x along a, z along c*) to those in the Channel frame (x along a*, z along c).
-        ``rotation * xmap.rotations`` are lab2crystal rotations in the Channel frame.
-
-    Examples
-    --------
-    >>> from orix.crystal_map import Phase
-    >>> float(channel_from_orix(Phase(point_group="6/mmm")).angle[0].round(4))  # 30 degrees
-    0.5236
-    >>> float(channel_from_orix(Phase(point_group="m-3m")).angle[0].round(4))
-    0.0
-    """
-    base = np.asarray(phase.structure.lattice.base, dtype=float)  # rows a, b, c in orix' frame
-    z = base[2] / np.linalg.norm(base[2])
-    a_star = np.cross(base[1], base[2])
-    x = a_star / np.linalg.norm(a_star)
-    return Rotation.from_matrix(np.stack([x, np.cross(z, x), z])[np.newaxis])
 
 
 @dataclass(frozen=True)
@@ -329,9 +252,14 @@ def _step(coordinates: np.ndarray) -> float:
     return float(np.ptp(different) / (different.size - 1)) if different.size > 1 else 1.0
 
 
-def _laue_index(phase: Phase) -> int:
-    """Return the position of the phase's Laue group in the order of Channel 5, from 0."""
-    return 0 if phase.point_group is None else _CHANNEL_LAUE.index(phase.point_group.laue.name)
+def _euler_angles(grid: _Grid, cells: list[WrittenCell]) -> np.ndarray:
+    """Return Bunge angles in radians in the frames of the written cells, 0 where not indexed."""
+    euler = np.zeros((grid.x.size, 3))
+    for number, cell in enumerate(cells, start=1):
+        rows = grid.phase_number == number
+        if rows.any():
+            euler[rows] = (cell.rotation * grid.rotations[rows]).to_euler()
+    return euler
 
 
 def _phase_name(phase: Phase, number: int) -> str:
@@ -364,7 +292,8 @@ def _write_ang(path: Path, xmap: CrystalMap) -> None:
     # steps of 1.234 nm is read back as 502), and it writes a single column as a row
     grid = _complete_grid(xmap)
     indexed = grid.phase_number > 0
-    euler = np.where(indexed[:, np.newaxis], grid.rotations.to_euler(), 4 * np.pi)
+    cells = [get_written_cell(phase, ".ang") for phase in grid.phases]
+    euler = np.where(indexed[:, np.newaxis], _euler_angles(grid, cells), 4 * np.pi)
     table = np.column_stack(
         [
             euler,
@@ -379,26 +308,27 @@ def _write_ang(path: Path, xmap: CrystalMap) -> None:
     )
     fmt = ["%9.6f"] * 3 + ["%.8f"] * 2 + ["%.5f", "%.5f", "%d", "%.5f", "%.3f"]
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(f"# {line}".rstrip() + "\n" for line in _ang_header(grid))
+        file.writelines(f"# {line}".rstrip() + "\n" for line in _ang_header(grid, cells))
         np.savetxt(file, table, fmt=fmt, delimiter="  ")
 
 
-def _ang_header(grid: _Grid) -> list[str]:
+def _ang_header(grid: _Grid, cells: list[WrittenCell]) -> list[str]:
     """Return the header lines of an .ang file without the comment sign."""
     lines = ["TEM_PIXperUM          1.000000"]
     lines += [f"{key:<22}0.000000" for key in ("x-star", "y-star", "z-star", "WorkingDistance")]
     # MTEX takes the phase column for zero based where 0 (not indexed) occurs and the last phase
     # does not: do not declare phases beyond the last one in the map
     n_declared = max(int(grid.phase_number.max()), 1)
-    for number, phase in enumerate(grid.phases[:n_declared], start=1):
-        lengths_angles = " ".join(f"{value:.4f}" for value in get_lattice_parameters(phase))
+    declared = list(zip(grid.phases, cells, strict=True))[:n_declared]
+    for number, (phase, cell) in enumerate(declared, start=1):
+        lengths_angles = " ".join(f"{value:.4f}" for value in cell.lattice)
         lines += [
             "",
             f"Phase {number}",
             f"MaterialName  {_phase_name(phase, number)}",
             "Formula",  # empty: orix would rename the phase after it
             "Info",
-            f"Symmetry              {_EDAX_CODES[_laue_index(phase)]}",
+            f"Symmetry              {cell.edax_code}",
             f"LatticeConstants      {lengths_angles}",
             "NumberFamilies        0",
         ]
@@ -414,12 +344,7 @@ def _write_ctf(path: Path, xmap: CrystalMap) -> None:
     """Write an Oxford/HKL Channel text file."""
     grid = _complete_grid(xmap)
     indexed = grid.phase_number > 0
-    euler = np.zeros((grid.x.size, 3))
-    for number, phase in enumerate(grid.phases, start=1):
-        rows = grid.phase_number == number
-        if rows.any():
-            rotations = channel_from_orix(phase) * grid.rotations[rows]
-            euler[rows] = np.rad2deg(rotations.to_euler())
+    cells = [get_written_cell(phase, ".ctf") for phase in grid.phases]
     table = np.column_stack(
         [
             grid.phase_number,
@@ -427,7 +352,7 @@ def _write_ctf(path: Path, xmap: CrystalMap) -> None:
             grid.y,
             np.zeros(grid.x.size),
             np.where(indexed, 0, _CTF_NO_SOLUTION),
-            euler,
+            np.rad2deg(_euler_angles(grid, cells)),
             1 - grid.property("orientation_probability", missing=1.0),
             np.rint(255 * np.clip(grid.property("correlation"), 0, 1)),
             np.rint(2.55 * np.clip(grid.property("reliability"), 0, 100)),
@@ -435,11 +360,11 @@ def _write_ctf(path: Path, xmap: CrystalMap) -> None:
     )
     fmt = ["%d", "%.8f", "%.8f", "%d", "%d", "%.4f", "%.4f", "%.4f", "%.4f", "%d", "%d"]
     with path.open("w", encoding="utf-8", newline="\r\n") as file:
-        file.writelines(line + "\n" for line in _ctf_header(grid))
+        file.writelines(line + "\n" for line in _ctf_header(grid, cells))
         np.savetxt(file, table, fmt=fmt, delimiter="\t")
 
 
-def _ctf_header(grid: _Grid) -> list[str]:
+def _ctf_header(grid: _Grid, cells: list[WrittenCell]) -> list[str]:
     """Return the header lines of a .ctf file, the column names last."""
     (ny, nx), (dy, dx) = grid.shape, grid.step
     lines = ["Channel Text File", "Prj\tpyxem_nas", "Author\tpyxem_nas", "JobMode\tGrid"]
@@ -450,11 +375,11 @@ def _ctf_header(grid: _Grid) -> list[str]:
         "\tDevice\t0\tKV\t0.0000\tTiltAngle\t0.0000\tTiltAxis\t0"
     )
     lines.append(f"Phases\t{len(grid.phases)}")
-    for number, phase in enumerate(grid.phases, start=1):
-        values = [f"{value:.4f}" for value in get_lattice_parameters(phase)]
+    for number, (phase, cell) in enumerate(zip(grid.phases, cells, strict=True), start=1):
+        values = [f"{value:.4f}" for value in cell.lattice]
         space_group = 0 if phase.space_group is None else phase.space_group.number
         lines.append(
             f"{';'.join(values[:3])}\t{';'.join(values[3:])}\t{_phase_name(phase, number)}"
-            f"\t{_laue_index(phase) + 1}\t{space_group}\t\t\t"
+            f"\t{cell.channel_laue}\t{space_group}\t\t\t"
         )
     return [*lines, "\t".join(_CTF_COLUMNS)]

@@ -3,17 +3,24 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 
+import gemmi
 import numpy as np
 import pytest
-from diffpy.structure import Lattice, Structure
+from diffpy.structure import Atom, Lattice, Structure
 from orix import io
 from orix.crystal_map import CrystalMap, Phase, PhaseList
 from orix.quaternion import Orientation, Rotation
+from orix.vector import Vector3d
 
+from pyxem_nas import evaluate
+from pyxem_nas.diffraction import get_reflections, laue_operations, multiply_quaternions
 from pyxem_nas.diffraction.hosts import get_lattice_parameters
 from pyxem_nas.maps.crystal_map import make_crystal_map
-from pyxem_nas.maps.export import channel_from_orix, save_map, write_mtex_script
+from pyxem_nas.maps.export import channel_from_orix, save_map
+from pyxem_nas.maps.files import read_map
+from pyxem_nas.maps.mtex_script import write_mtex_script
 
 PHASES = {
     "ferrite": (229, (2.866, 2.866, 2.866, 90, 90, 90)),
@@ -85,6 +92,85 @@ def test_orix_reads_back_the_same_map(suffix, tmp_path):
         expected = _as_written(xmap.rotations[rows], phase, suffix)
         angles = _disorientation(back.rotations[rows], expected, phase)
         assert angles.max() < 0.01
+
+
+ODD_CRYSTALS = {
+    "monoclinic": ("P 1 21/n 1", (5.15, 5.21, 5.32, 90, 99.2, 90)),
+    "c axis": ("P 1 1 21/b", (5.15, 5.21, 5.32, 90, 90, 99.2)),
+    "triclinic": ("P -1", (5.1, 6.3, 7.2, 81, 97, 104)),
+    "trigonal 321": ("P 31 2 1", (4.9, 4.9, 5.4, 90, 90, 120)),
+    "trigonal 312": ("P 31 1 2", (4.9, 4.9, 5.4, 90, 90, 120)),
+    "hexagonal axes": ("R -3 c :H", (5.0, 5.0, 13.7, 90, 90, 120)),
+    "rhombohedral axes": ("R 3 m :R", (5.3, 5.3, 5.3, 58, 58, 58)),
+}
+
+
+def _crystal(name):
+    """A phase with two atoms in general positions."""
+    hm, lattice = ODD_CRYSTALS[name]
+    setting = gemmi.find_spacegroup_by_name(hm)
+    atoms = [
+        Atom(element, np.array(op.apply_to_xyz(xyz)) % 1)
+        for element, xyz in (("Fe", [0.137, 0.059, 0.213]), ("O", [0.291, 0.173, 0.042]))
+        for op in setting.operations()
+    ]
+    structure = Structure(atoms, Lattice(*lattice))
+    return Phase("one", space_group=setting.number, structure=structure)
+
+
+@pytest.mark.parametrize("suffix", [".ang", ".ctf", ".h5"])
+@pytest.mark.parametrize("name", ODD_CRYSTALS)
+@pytest.mark.filterwarnings("ignore:.*cannot say that the symmetry axes")
+def test_the_same_physical_axes_come_back(name, suffix, tmp_path):
+    phase = _crystal(name)
+    rotations = np.random.default_rng(3).normal(size=(12, 1, 4))
+    rotations /= np.linalg.norm(rotations, axis=-1, keepdims=True)
+    columns = {"phase_id": np.zeros(12, int), "rotations": rotations}
+    xmap = make_crystal_map(columns, PhaseList(phase), shape=(3, 4), step=(1, 1))
+    save_map(tmp_path / f"map{suffix}", xmap)
+    back = read_map(tmp_path / f"map{suffix}")
+    found = back.phases[int(back.phase_id[0])]
+    axes = np.array(phase.structure.lattice.base)
+    if name == "rhombohedral axes" and suffix != ".h5":  # by hand: a - b, b - c, a + b + c
+        axes = np.array([axes[0] - axes[1], axes[1] - axes[2], axes.sum(axis=0)])
+    for axis, written in zip(axes, found.structure.lattice.base, strict=True):
+        expected = (~xmap.rotations * Vector3d(axis)).data
+        seen = (~back.rotations * Vector3d(written)).data
+        np.testing.assert_allclose(seen, expected, atol=2e-3)  # 0.01 degrees
+    if suffix == ".h5":
+        np.testing.assert_allclose(
+            get_reflections([found]).intensities, get_reflections([phase]).intensities, rtol=1e-6
+        )
+        same = np.abs(laue_operations(found) @ laue_operations(phase).T).max(axis=1)
+        np.testing.assert_allclose(same, 1, atol=1e-6)
+    elif name != "rhombohedral axes":
+        # the crystal's own symmetry decides, whatever group the file could name
+        own = multiply_quaternions(laue_operations(phase)[-1], xmap.rotations.data)
+        columns = {"phase_id": np.zeros(12, int), "rotations": own[:, np.newaxis]}
+        turned = make_crystal_map(columns, PhaseList(phase), shape=(3, 4), step=(1, 1))
+        assert evaluate(back, turned).orientation["one"].median < 0.01
+    else:
+        with pytest.raises(ValueError, match="whose frames differ"):
+            evaluate(back, xmap)
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "warns"),
+    [("monoclinic", ".ang", False), ("c axis", ".ang", True), ("c axis", ".ctf", True),
+     ("trigonal 321", ".ang", False), ("trigonal 312", ".ang", True),
+     ("trigonal 312", ".ctf", False), ("rhombohedral axes", ".ang", False),
+     ("hexagonal axes", ".ctf", False)],
+)  # fmt: skip
+def test_axes_that_a_format_cannot_say_warn(name, suffix, warns, tmp_path):
+    phase = _crystal(name)
+    columns = {"phase_id": np.zeros(2, int), "rotations": np.tile([1.0, 0, 0, 0], (2, 1, 1))}
+    xmap = make_crystal_map(columns, PhaseList(phase), shape=(2,), step=(1,))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        save_map(tmp_path / f"map{suffix}", xmap)
+    texts = [str(w.message) for w in caught if "symmetry axes" in str(w.message)]
+    assert bool(texts) == warns
+    assert all("'one'" in text and "keep the .h5 file" in text for text in texts)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -316,6 +402,17 @@ def test_mtex_script_names_map_and_frame(tmp_path):
         write_mtex_script(tmp_path / "load.m", tmp_path / "map.h5")
 
 
+def test_mtex_script_states_the_frame_of_monoclinic_phases(tmp_path):
+    for suffix in (".ang", ".ctf"):
+        save_map(tmp_path / f"map{suffix}", _map(("zirconia", "titanium"), shape=(2, 3)))
+        write_mtex_script(tmp_path / "load_map.m", tmp_path / f"map{suffix}")
+        text = (tmp_path / "load_map.m").read_text(encoding="utf-8")
+        stated = "ebsd('zirconia').CS = crystalSymmetry('2/m', [5.1500 5.2100 5.3200]" in text
+        assert stated == (suffix == ".ang")
+        assert ("'X||a', 'Z||c*', 'mineral', 'zirconia'" in text) == (suffix == ".ang")
+        assert "ebsd('titanium')" not in text
+
+
 # ---------------------------------------------------------------- MTEX, an independent reader
 
 # The PyPI package mtex (MTEX in Python, needs Python 3.12) may live in another environment: name
@@ -326,11 +423,17 @@ MTEX_PYTHON = (
 MTEX_READER = """
 import json, sys
 import numpy as np
-from mtex import EBSD, rotation, vector3d, xvector
+from mtex import EBSD, crystalFrame, rotation, vector3d, xvector
 turn = rotation.byAxisAngle(xvector, np.pi)
 ebsd = EBSD.load(sys.argv[1], eulerCorrection=turn, grid=False)
 ids = np.asarray(ebsd.phaseId).ravel()
-frames = ebsd.CSList.frames
+frames = list(ebsd.CSList.frames)
+for name, cell in json.loads(sys.argv[2]).items():  # what the script states of their frames
+    angles = np.deg2rad(cell[3:])
+    frames = [
+        crystalFrame("2/m", cell[:3], angles, "X||a", "Z||c*", mineral=name)
+        if f.isIndexed and f.name == name else f for f in frames
+    ]
 axes = np.full((ids.size, 3, 3), np.nan)
 for i, frame in enumerate(frames):
     if frame.isIndexed:
@@ -358,6 +461,7 @@ print(json.dumps({
         (".ctf", ("quartz", "zirconia")),
         (".ang", STEEL),
         (".ang", ("quartz", "ferrite")),
+        (".ang", ("zirconia", "titanium")),
     ],
 )
 @pytest.mark.parametrize("absent", [False, True])
@@ -367,8 +471,9 @@ def test_mtex_reads_the_physical_crystal_axes_in_the_frame_of_the_map(
     n_present = max(len(names) - 1, 1) if absent else len(names)
     xmap = _map(names, shape=(4, 5), phase_id=np.resize([*range(n_present), -1], 20))
     save_map(tmp_path / f"map{suffix}", xmap)
+    stated = {name: PHASES[name][1] for name in names if suffix == ".ang" and name == "zirconia"}
     process = subprocess.run(
-        [MTEX_PYTHON, "-c", MTEX_READER, str(tmp_path / f"map{suffix}")],
+        [MTEX_PYTHON, "-c", MTEX_READER, str(tmp_path / f"map{suffix}"), json.dumps(stated)],
         capture_output=True,
         text=True,
         check=False,
