@@ -34,6 +34,7 @@ from .figures import (
 )
 from .maps import Evaluation, evaluate, make_crystal_map, save_map, write_mtex_script
 from .patterns import CalibrationFit, DescriptorSpec
+from .preparation import compile_kernels
 from .refining import fit_distortion, refine_orientations
 from .scans import Randomization, example_phases, simulate_scan
 from .training import MapFrame, fine_tune, search_models
@@ -54,6 +55,7 @@ __all__ = [
     "Randomization",
     "Thresholds",
     "bundles",
+    "compile_kernels",
     "diffraction",
     "evaluate",
     "example_phases",

@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from pyxem_nas.cli import compile as compile_command
 from pyxem_nas.cli import demo, evaluate, fine_tune, index, info, live, search
 from pyxem_nas.cli.console import print_result, say
 from pyxem_nas.cli.options import option
@@ -40,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for _module in (demo, search, fine_tune, index, evaluate, info, live):
+for _module in (demo, search, fine_tune, index, evaluate, info, live, compile_command):
     app.add_typer(_module.commands)
 
 
