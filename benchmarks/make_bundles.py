@@ -22,7 +22,7 @@ from pyxem_nas import (
 )
 from pyxem_nas.indexing.runtime import Sample, get_copy_name, ship_copies
 from pyxem_nas.scans.source import make_source
-from pyxem_nas.training.bundle_training import calibrate
+from pyxem_nas.training.bundle_calibration import calibrate
 
 BUNDLES = Path(__file__).parents[1] / "pyxem_nas" / "bundles" / "shipped"
 SETTINGS = {

@@ -33,7 +33,7 @@ from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.maps.statistics import paired_interval
 from pyxem_nas.patterns.spec import DescriptorSpec
 from pyxem_nas.scans.source import DescriptorSource
-from pyxem_nas.training.bundle_training import default_architecture
+from pyxem_nas.training.network_makers import default_architecture
 from pyxem_nas.training.search import SearchReport, SearchSettings, search_orientation_architecture
 
 #: About 350,000 parameters, five residual blocks of growing dilation: made by hand before any

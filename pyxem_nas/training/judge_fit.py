@@ -1,6 +1,6 @@
 """Fits of a bundle's judges, temperature and thresholds to patterns of known orientation.
 
-Owns the mathematics. Which patterns they are fitted to is the business of `bundle_training`
+Owns the mathematics. Which patterns they are fitted to is the business of `bundle_calibration`
 (simulations) and `recalibration` (a measured scan).
 """
 

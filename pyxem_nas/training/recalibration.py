@@ -1,7 +1,7 @@
 """Calibration of an adapted bundle on measured patterns and simulations of their camera.
 
 Owns judges, temperature and thresholds after adaptation. Those of a new bundle, on simulations
-alone, are `bundle_training.calibrate`'s.
+alone, are `bundle_calibration.calibrate`'s.
 """
 
 from __future__ import annotations

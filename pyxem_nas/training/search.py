@@ -1,8 +1,7 @@
 """Architecture search with AutoKeras.
 
-Owns the search itself, its report and `search_models`, the way from phases to a bundle: simulate,
-search, train, calibrate. The only module that imports AutoKeras (through `search_space`), inside
-its functions.
+Owns the search itself and its report; the way from phases to a bundle is `bundle_training`'s. The
+only module that imports AutoKeras (through `search_space`), inside its functions.
 """
 
 from __future__ import annotations

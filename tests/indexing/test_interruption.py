@@ -383,11 +383,11 @@ def test_search_that_was_killed_repeats_no_completed_trial(tmp_path, monkeypatch
 def test_bundle_is_the_same_for_the_same_seed_and_after_a_kill(tmp_path, monkeypatch):
     from pyxem_nas.bundles.network_files import load_keras
     from pyxem_nas.diffraction import make_cells
-    from pyxem_nas.training import bundle_training
+    from pyxem_nas.training import bundle_training, training_source
 
     tiny = Architecture(width=8, n_blocks=1)
-    monkeypatch.setattr(bundle_training, "N_FOREIGN", 10)
-    monkeypatch.setattr(bundle_training, "_N_FOREIGN_PHASES", 2)
+    monkeypatch.setattr(training_source, "N_FOREIGN", 10)
+    monkeypatch.setattr(training_source, "_N_FOREIGN_PHASES", 2)
     monkeypatch.setattr(bundle_training, "make_cells", lambda phase: make_cells(phase, spacing=15))
     # no validation set of thousands: the networks are compared, not their calibration
     monkeypatch.setattr(

@@ -76,10 +76,10 @@ def test_trials_are_judged_on_another_simulator(source):
 
 
 def test_bundle_from_phases_without_a_search(tmp_path, monkeypatch):
-    from pyxem_nas.training import bundle_training
+    from pyxem_nas.training import bundle_training, network_makers, training_source
 
-    monkeypatch.setattr(bundle_training, "N_FOREIGN", 10)
-    monkeypatch.setattr(bundle_training, "_N_FOREIGN_PHASES", 2)
+    monkeypatch.setattr(training_source, "N_FOREIGN", 10)
+    monkeypatch.setattr(training_source, "_N_FOREIGN_PHASES", 2)
     calibrate = functools.partial(bundle_training.calibrate, n=300)
     monkeypatch.setattr(bundle_training, "calibrate", calibrate)
     tiny = Architecture(width=16, n_blocks=1)
@@ -110,9 +110,9 @@ def test_bundle_from_phases_without_a_search(tmp_path, monkeypatch):
 
     other = {**options, "seed": 3, "directory": tmp_path / "more", "initial": bundle}
     rates, lines = [], []
-    train = bundle_training.train_orientation_network
+    train = network_makers.train_orientation_network
     monkeypatch.setattr(
-        bundle_training,
+        network_makers,
         "train_orientation_network",
         lambda *args, **kwargs: rates.append(args[4].learning_rate) or train(*args, **kwargs),
     )

@@ -1,0 +1,130 @@
+"""A new bundle's judges, temperature and thresholds, from simulations that training did not see.
+
+Owns which patterns are simulated for that; the fits are `judge_fit`'s and `phase_calibration`'s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from pyxem_nas.bundles import ModelBundle, Thresholds, load_keras
+from pyxem_nas.diffraction import laue_operations
+from pyxem_nas.indexing import get_refinement_spec, select_candidates
+from pyxem_nas.scans import DescriptorSource
+from pyxem_nas.training.judge_fit import (
+    FittedJudges,
+    KnownPatterns,
+    fit_judges,
+    fit_temperature,
+    threshold_for_precision,
+)
+from pyxem_nas.training.phase_calibration import calibrate_phase_judge
+from pyxem_nas.training.training_source import hold_out_source
+
+_N_VALIDATION = 3000
+_TRUE_PATTERNS_KEPT = 0.98
+
+
+def calibrate(
+    bundle: ModelBundle,
+    source: DescriptorSource,
+    *,
+    seed: int = 0,
+    n: int = _N_VALIDATION,
+    n_dynamical: int = 1000,
+) -> tuple[ModelBundle, dict[str, Any]]:
+    """Fit judges, temperature and thresholds of a bundle on held-out simulations.
+
+    Parameters
+    ----------
+    bundle
+        With its networks.
+    source
+        Simulator of the training; the patterns are drawn with other seeds.
+    seed
+        Of the simulations.
+    n
+        Patterns per phase.
+    n_dynamical
+        Orientations per phase whose Bloch waves are computed: all patterns of known phases are
+        dynamical then. 0: they are drawn from the half of the randomisation that searches judge on.
+
+    Returns
+    -------
+    bundle
+        Calibrated.
+    figures
+        What was reached on the held-out simulations, for the provenance.
+    """
+    simulator = hold_out_source(bundle, source, seed, n_dynamical)
+    judges, figures, confidences, unsure = {}, {}, [], []
+    for k, phase in enumerate(bundle.phases):
+        fitted = _calibrate_phase(bundle, simulator, k, seed, n)
+        judges[k] = fitted.judges
+        figures[phase.name] = fitted.figures
+        unsure.append(threshold_for_precision(fitted.probability, fitted.right))
+        confidences.append(fitted.probability)
+    temperature, accuracy, phase_confidence = _calibrate_phase_network(bundle, simulator, seed, n)
+    figures["phase_accuracy"] = accuracy
+    known = np.concatenate(phase_confidence)
+    confidence = np.quantile(np.concatenate(confidences), 1 - _TRUE_PATTERNS_KEPT)
+    # a network of a few steps of training may know no pattern at all
+    certainty = np.quantile(known, 1 - _TRUE_PATTERNS_KEPT) if len(known) else 0.0
+    thresholds = Thresholds(
+        float(max(unsure)), float(confidence * certainty), phase_confidence=float(certainty)
+    )
+    calibrated = dataclasses.replace(
+        bundle, judges=judges, thresholds=thresholds, phase_temperature=temperature
+    )
+    phase_judge, figures["phase_by_physics"] = calibrate_phase_judge(
+        calibrated, simulator, seed=seed, n=n
+    )
+    return dataclasses.replace(calibrated, phase_judge=phase_judge), figures
+
+
+def _calibrate_phase(bundle, simulator, k, seed, n) -> FittedJudges:
+    """Fit the judges of a phase to simulations."""
+    specs = (bundle.spec, get_refinement_spec(bundle.spec))
+    stacks = [
+        dataclasses.replace(simulator, spec=spec).simulate(
+            n, np.random.default_rng((seed, 501, k)), phase_id=k
+        )
+        for spec in specs  # the same seed: the same patterns, described twice
+    ]
+    descriptors, _, truth = stacks[0]
+    logits = load_keras(bundle.models[f"orientation_{k}"]).predict(
+        descriptors, batch_size=256, verbose=0
+    )
+    found = select_candidates(logits, None, bundle.cells[k])
+    return fit_judges(
+        KnownPatterns(descriptors, stacks[1][0], truth, *found),
+        simulator.reflections,
+        k,
+        laue_operations(bundle.phases[k]),
+        spec=bundle.spec,
+        wavelength=simulator.acquisition.wavelength,
+        precession_angle=simulator.randomization.precession_angle[0],
+    )
+
+
+def _calibrate_phase_network(bundle, simulator, seed, n):
+    """Return temperature, accuracy per class and the confidence of true patterns' right class."""
+    simulator = dataclasses.replace(simulator, spec=bundle.pattern_spec or bundle.spec)
+    descriptors, classes, _ = simulator.simulate(
+        n * (simulator.n_known + 1), np.random.default_rng((seed, 601))
+    )
+    model = load_keras(bundle.models["phase"])
+    logits = model.predict(descriptors, batch_size=256, verbose=0)
+    temperature, probability = fit_temperature(logits, classes)
+    answer = probability.argmax(axis=1)
+    names = [*bundle.phase_names, "none of these"]
+    accuracy = {
+        name: float((answer == classes)[classes == k].mean()) for k, name in enumerate(names)
+    }
+    confidence = [
+        probability.max(axis=1)[(classes == k) & (answer == k)] for k in range(len(names) - 1)
+    ]
+    return temperature, accuracy, confidence
