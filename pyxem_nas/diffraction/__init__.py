@@ -32,7 +32,6 @@ from pyxem_nas.diffraction.reflections import (
 from pyxem_nas.diffraction.spot_library import DynamicalDraw, DynamicalSpots, SpotLibrary
 from pyxem_nas.diffraction.symmetry import (
     laue_operations,
-    laue_proper_group,
     name_laue_group,
     name_proper_group,
     standard_operations,
@@ -59,7 +58,6 @@ __all__ = [
     "get_reflections",
     "get_unit_cell",
     "laue_operations",
-    "laue_proper_group",
     "list_reciprocal_lattice",
     "make_cells",
     "make_foreign_phases",

@@ -47,8 +47,6 @@ def disorientation_angles(
     cosine = np.zeros(len(misorientation))
     # cos(angle / 2) is the scalar part of operation * a * conjugate(b); one pass per operation
     # keeps the memory at n numbers
-    if not isinstance(operations, np.ndarray):  # an orix group, while callers are moved
-        operations = operations.data
     for operation in operations * np.array([1.0, -1.0, -1.0, -1.0]):
         np.maximum(cosine, np.abs(misorientation @ operation), out=cosine)
     return np.rad2deg(2 * np.arccos(np.minimum(cosine, 1.0)))

@@ -96,13 +96,6 @@ def laue_operations(phase: Phase) -> np.ndarray:
     )
 
 
-def laue_proper_group(phase: Phase) -> Symmetry:
-    """Return `laue_operations` as an orix group, while callers are moved."""
-    from orix.quaternion import Symmetry
-
-    return Symmetry(laue_operations(phase))
-
-
 def name_laue_group(operations: np.ndarray) -> str:
     """Return the international name of the Laue group that has these proper rotations.
 

@@ -16,6 +16,7 @@ from pyxem_nas.diffraction import (
     Acquisition,
     disorientation_angles,
     laue_operations,
+    to_orix,
     turned_about_beam,
 )
 from pyxem_nas.figures.plotting import PHASE_COLORS, drawing
@@ -174,11 +175,11 @@ def _draw_directions(part: SubFigure, posterior: Posterior, phase: Phase) -> Non
     import orix.plot  # noqa: F401 (registers the projection "ipf")
     from matplotlib.colors import LogNorm
 
-    laue = phase.point_group.laue
+    laue, _ = to_orix(phase)
     ax = part.add_axes((0.12, 0.25, 0.76, 0.56), projection="ipf", symmetry=laue)
     for text in ax.texts:
         text.set_fontsize(8)
-    x, y, values = fold_directions(posterior, laue)
+    x, y, values = fold_directions(posterior, phase)
     drawn = ax.imshow(
         values,
         extent=(x[0], x[-1], y[0], y[-1]),
@@ -193,7 +194,7 @@ def _draw_directions(part: SubFigure, posterior: Posterior, phase: Phase) -> Non
     bar = part.colorbar(drawn, cax=bar_ax, orientation="horizontal", extend="min")
     bar.set_label("Probability of the cell (log scale)", fontsize=7, labelpad=1)
     bar.ax.tick_params(labelsize=7, length=2, pad=1)
-    points, same_side = project_candidates(posterior, laue)
+    points, same_side = project_candidates(posterior, phase)
     for k, (point, same) in enumerate(zip(points, same_side, strict=True)):
         face = "white" if same else "none"
         ring = {"marker": "o", "s": 26, "facecolors": face, "edgecolors": "black", "zorder": 5}
@@ -263,7 +264,7 @@ def _write_candidates(part: SubFigure, posterior: Posterior, phase: Phase) -> No
     uvw = Miller(xyz=posterior.beam_directions, phase=phase)
     uvw.coordinate_format = "uvw"
     rounded = uvw.round(max_index=12).uvw.round().astype(int)
-    _, same_side = project_candidates(posterior, phase.point_group.laue)
+    _, same_side = project_candidates(posterior, phase)
     heads = ["", "probability", "network, within 6°", "beam near", "side", "from 1", "remark"]
     columns = (0.03, 0.06, 0.17, 0.32, 0.45, 0.57, 0.66)
     rows = []

@@ -21,6 +21,7 @@ from pyxem_nas.diffraction import (
     disorientation_angles,
     laue_operations,
     rotate_vectors,
+    to_orix,
 )
 from pyxem_nas.indexing.block import get_predictor
 from pyxem_nas.indexing.plan import IndexingPlan, get_specs, resolve_branches
@@ -35,6 +36,7 @@ from pyxem_nas.patterns import (
 )
 
 if TYPE_CHECKING:
+    from orix.crystal_map import Phase
     from pyxem.signals import ElectronDiffraction2D
 
 __all__ = [
@@ -223,11 +225,15 @@ def _choose_phase(bundle: ModelBundle, name: str | None, probability: np.ndarray
 
 
 def fold_directions(
-    posterior: Posterior, laue: Any
+    posterior: Posterior, phase: Phase
 ) -> tuple[np.ndarray, np.ndarray, np.ma.MaskedArray]:
-    """Return x, y and the cell probability over the sector of the Laue group, both sides added."""
+    """Return x, y and the cell probability over the sector of the Laue group, both sides added.
+
+    The sector is orix', in the axes of its own group (`to_orix`).
+    """
     from orix.projections import InverseStereographicProjection, StereographicProjection
 
+    laue, turn = to_orix(phase)
     sector = laue.fundamental_sector
     edge = np.stack(StereographicProjection().vector2xy(sector.edges), axis=1)
     low, high = edge.min(axis=0), edge.max(axis=0)
@@ -236,7 +242,7 @@ def fold_directions(
     grid_x, grid_y = np.meshgrid(x, y)
     points = InverseStereographicProjection().xy2vector(grid_x.ravel(), grid_y.ravel())
     inside = np.asarray(points <= sector).reshape(grid_x.shape)
-    vectors = points.data.reshape(-1, 3)
+    vectors = rotate_vectors(turn * [1, -1, -1, -1], points.data.reshape(-1, 3))
     cells = posterior.cells
     inverse = cells.symmetry * [1, -1, -1, -1]
     images = rotate_vectors(inverse[:, np.newaxis], cells.directions[np.newaxis]).reshape(-1, 3)
@@ -246,15 +252,17 @@ def fold_directions(
     return x, y, np.ma.masked_array(values.reshape(grid_x.shape), ~inside)
 
 
-def project_candidates(posterior: Posterior, laue: Any) -> tuple[np.ndarray, np.ndarray]:
+def project_candidates(posterior: Posterior, phase: Phase) -> tuple[np.ndarray, np.ndarray]:
     """Return the candidates' points (k, 2) in the sector, and which are on candidate 1's side."""
     from orix.projections import StereographicProjection
     from orix.vector import Vector3d
 
+    laue, turn = to_orix(phase)
     beams = posterior.beam_directions
-    folded = Vector3d(beams).in_fundamental_sector(laue)
+    folded = Vector3d(rotate_vectors(turn, beams)).in_fundamental_sector(laue)
     points = np.stack(StereographicProjection().vector2xy(folded), axis=1)
     images = rotate_vectors(posterior.cells.symmetry[:, np.newaxis], beams[np.newaxis])
+    images = rotate_vectors(turn, images)
     target = folded.data.reshape(-1, 3)
     proper = (images * target).sum(axis=-1).max(axis=0)
     improper = (-images * target).sum(axis=-1).max(axis=0)
