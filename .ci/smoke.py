@@ -60,6 +60,8 @@ def check_indexing(folder: Path) -> None:
         assert evaluation.phase_accuracy > 0.7, "most phases should be right"
     for suffix in ("h5", "ang", "ctf"):
         pyxem_nas.save_map(folder / f"map.{suffix}", xmap)
+    page = pyxem_nas.write_report(folder / "map.html", xmap, s, "steel")
+    assert "nas-explorer" in page.read_text(encoding="utf-8"), "the explorer's scripts are missing"
     scan.get_polar_descriptors().save(folder / "descriptors.hspy")
 
 

@@ -2,8 +2,7 @@
 
     uv run python docs/make_pictures.py
 
-Some minutes. The README's picture is that of the demo: ``uv run pyxem-nas demo``, then
-``pyxem-nas-demo/map.png``.
+Some minutes. Pictures of the explorer and the report: ``docs/make_screenshots.py``.
 """
 
 import os

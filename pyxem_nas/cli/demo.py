@@ -57,6 +57,7 @@ def demo(
     # nothing rejected at first: a rejected position has no answer to compare with the truth
     options = {
         "min_confidence": 0.0,
+        "n_best": 3,  # runners-up to look at in the explorer
         "precision": precision.value,
         "show_progressbar": False if as_json else None,
     }

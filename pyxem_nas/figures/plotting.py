@@ -36,6 +36,7 @@ NOT_INDEXED_COLOR = (0.0, 0.0, 0.0)
 _LEFT_OUT_COLOR = (1.0, 1.0, 1.0)
 _NO_VALUE_COLOR = (0.72, 0.72, 0.72)
 _PANEL = 2.9  # width of one panel, inches
+_NARROWEST = 42  # mm: a panel must hold two corners of an inverse pole figure and a legend
 _STRIP = 0.75  # height of the map of a line scan, inches
 _LEGEND, _IPF_KEY, _BAR = 0.65, 1.35, 0.5  # heights of the keys below a panel, inches
 DIRECTIONS = {
@@ -64,6 +65,7 @@ def plot_map(
     directions: Sequence[Literal["x", "y", "z"]] = ("z",),
     boundary_angle: float | None = None,
     phase_colors: Mapping[str, str] | None = None,
+    width: float | None = None,
 ) -> Figure:
     """Return a figure of phases, orientations, reliability and probabilities.
 
@@ -83,17 +85,23 @@ def plot_map(
     phase_colors
         Colours by phase name, anything matplotlib knows. None, or a phase without one: colours
         that colour-blind readers can tell apart.
+    width
+        Width of the figure in mm, for papers: 85 to 90 is one column of most journals, 170 to 180
+        the page. Text keeps its 8 points. None: panels of 74 mm.
 
     Returns
     -------
     figure
         Figure of pyplot. Positions that are not indexed are black, left-out ones white, those
         without a value of a property (a reliability without a second solution) grey.
+        ``figure.savefig("map.pdf")`` keeps text, boundaries and keys as vectors and every position
+        as one pixel.
 
     Raises
     ------
     ValueError
-        If a direction is unknown or ``phase_colors`` names an unknown phase.
+        If a direction is unknown, ``phase_colors`` names an unknown phase, or ``width`` is below
+        42 mm.
 
     References
     ----------
@@ -118,10 +126,11 @@ def plot_map(
     canvas = Canvas(xmap)
     properties = [name for name in _PROPERTIES if _is_finite_somewhere(xmap, name)]
     # one key, below the first of them, serves all directions
-    keys = [_LEGEND, *[_IPF_KEY] * bool(directions)]
+    legend = _LEGEND if width is None else max(_LEGEND, 0.18 * (len(indexed_phases(xmap)) + 2))
+    keys = [legend, *[_IPF_KEY] * bool(directions)]
     keys += [0.1] * (len(directions) - 1) + [_BAR] * len(properties)
     with drawing():
-        figure, cells = _panels(canvas, keys)
+        figure, cells = _panels(canvas, keys, width)
         _draw_phases(canvas, *cells[0], colors)
         if boundary_angle is not None and canvas.is_plane:
             _draw_boundaries(canvas, cells[0][0], boundary_angle)
@@ -228,20 +237,25 @@ def colors_by_phase(
     }
 
 
-def _panels(canvas: Canvas, keys: Sequence[float]) -> tuple[Figure, list[tuple[Axes, SubFigure]]]:
+def _panels(
+    canvas: Canvas, keys: Sequence[float], figure_width: float | None
+) -> tuple[Figure, list[tuple[Axes, SubFigure]]]:
     """Return the figure and, for each panel, the axes of its map and the place of its key.
 
-    ``keys`` are the heights of the keys, one a panel, inches.
+    ``keys`` are the heights of the keys, one a panel, inches; ``figure_width`` is in mm.
     """
     import matplotlib.pyplot as plt
 
     left, right, bottom, top = canvas.extent
     if canvas.is_plane:
         n_columns = {1: 1, 2: 2, 4: 2}.get(len(keys), 3 if len(keys) < 7 else 4)
-        width = _PANEL
+        if figure_width is not None:  # in a column fewer panels stand side by side
+            n_columns = max(1, min(n_columns, int(figure_width / _NARROWEST)))
+        width = _panel_width(figure_width, n_columns, _PANEL)
         height = float(np.clip(width * (bottom - top) / (right - left), 0.8, 2 * width)) + 0.3
     else:
-        n_columns, width, height = 1, 2 * _PANEL, _STRIP
+        n_columns, height = 1, _STRIP
+        width = _panel_width(figure_width, 1, 2 * _PANEL)
     rows = [keys[i : i + n_columns] for i in range(0, len(keys), n_columns)]
     below = [max(row) for row in rows]  # all keys of a row get the height of the largest
     figure = plt.figure(
@@ -256,6 +270,15 @@ def _panels(canvas: Canvas, keys: Sequence[float]) -> tuple[Figure, list[tuple[A
             upper, lower = part.subfigures(2, 1, height_ratios=[height, key_height])
             cells.append((upper.add_subplot(), lower))
     return figure, cells
+
+
+def _panel_width(figure_width: float | None, n_columns: int, default: float) -> float:
+    """Return the width of one of some panels side by side in inches."""
+    if figure_width is None:
+        return default
+    if not figure_width >= _NARROWEST:
+        raise ValueError(f"width must be {_NARROWEST} mm or more, got {figure_width!r}")
+    return figure_width / 25.4 / n_columns
 
 
 # ------------------------------------------------------------------------- panels
@@ -284,7 +307,7 @@ def _draw_phases(canvas: Canvas, ax: Axes, key: SubFigure, colors: Mapping[int, 
     key.legend(
         handles=handles,
         loc="upper center",
-        ncols=2,
+        ncols=2 if key.bbox.width / key.figure.dpi > 0.8 * _PANEL else 1,
         frameon=False,
         handlelength=1.0,
         handleheight=1.0,

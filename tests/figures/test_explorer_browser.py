@@ -242,6 +242,19 @@ def test_runners_up_and_twin_are_chosen_by_key(visit):
     assert (visit.pixels("pattern") != before).any()
 
 
+def test_a_frame_without_light_spoils_no_comparison(visit):
+    visit.click(40)
+    before = visit.run("nasExplorer.pattern.view.comparison.correlation")
+    visit.run(
+        """(() => { const p = nasExplorer.pattern.current; p.levels = p.levels.map((level, i) =>
+        Math.hypot(i % 144 - 72, Math.floor(i / 144) - 72) < 66 ? level : 0);
+        nasExplorer.pattern.showAnswer(0, false); })()"""
+    )
+    comparison = visit.run("nasExplorer.pattern.view.comparison")
+    assert comparison["correlation"] == pytest.approx(before, abs=0.15)
+    assert 0 <= comparison["unexplained"] < 0.6
+
+
 def test_arrow_keys_move_and_are_spoken(visit, scan):
     _, xmap, _ = scan
     visit.click(40)

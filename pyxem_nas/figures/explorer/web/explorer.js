@@ -224,7 +224,9 @@ export class Explorer {
     if (position < 0 || this.grains.label[position] < 0) return [];
     const members = membersOf(this.grains, this.grains.label[position]);
     const step = Math.max(1, Math.ceil(members.length / 400));
-    return members.filter((_, k) => k % step === 0).map((i) => this.model.rotation(i));
+    return Array.from(members)
+      .filter((_, k) => k % step === 0)
+      .map((i) => this.model.rotation(i));
   }
 
   // ------------------------------------------------------------------ selection
@@ -281,7 +283,7 @@ export class Explorer {
     drawProfile(part.profile, model, this.profile, { ink: this.ink, first, before });
     const steps = this.profile.filter((point) => point.toBefore > this.grains.threshold);
     const largest = Math.max(0, ...this.profile.map((p) => p.toBefore).filter(Number.isFinite));
-    part["profile-note"].textContent = `From A ${formatPlace(model, state.line[0])} to B ${formatPlace(model, state.line[1])}: full line, angle to A; dashed, angle to the position before (circle: a 180° twin about the beam). ${steps.length} boundaries, largest step ${largest.toFixed(1)}°. Gaps: other phase or none.`;
+    part["profile-note"].textContent = `From A ${formatPlace(model, state.line[0])} to B ${formatPlace(model, state.line[1])}: full line, angle to A; dashed, angle to the position before (circle: a 180° twin about the beam). ${steps.length} ${steps.length === 1 ? "boundary" : "boundaries"}, largest step ${largest.toFixed(1)}°. Gaps: other phase or none.`;
   }
 
   // ------------------------------------------------------------------ keys
@@ -291,6 +293,7 @@ export class Explorer {
     const act = STEPS[event.key] ? () => this.step(STEPS[event.key], event.shiftKey ? 10 : 1) : this.keys[event.key];
     if (!act) return;
     event.preventDefault();
+    event.stopPropagation(); // notebooks have shortcuts of their own
     act();
   }
 

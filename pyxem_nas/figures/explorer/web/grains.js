@@ -88,13 +88,22 @@ export function findGrains(model, edges, threshold) {
   roots.forEach((r, k) => (number[r] = k));
   const label = new Int32Array(n).fill(-1);
   for (let i = 0; i < n; i++) if (model.isIndexed(i)) label[i] = number[root(i)];
-  return { label, sizes: Int32Array.from(roots, (r) => size[r]), kinds, threshold };
+  const sizes = Int32Array.from(roots, (r) => size[r]);
+  return { label, sizes, kinds, threshold, ...sortByGrain(label, sizes) };
+}
+
+// Positions grain by grain, and where each grain begins.
+function sortByGrain(label, sizes) {
+  const start = new Int32Array(sizes.length + 1);
+  sizes.forEach((size, grain) => (start[grain + 1] = start[grain] + size));
+  const next = start.slice();
+  const order = new Int32Array(start.at(-1));
+  for (let i = 0; i < label.length; i++) if (label[i] >= 0) order[next[label[i]]++] = i;
+  return { start, order };
 }
 
 export function membersOf(grains, grain) {
-  const members = [];
-  for (let i = 0; i < grains.label.length; i++) if (grains.label[i] === grain) members.push(i);
-  return members;
+  return grains.order.subarray(grains.start[grain], grains.start[grain + 1]);
 }
 
 // Mean orientation of a grain, the mean and largest angle to it, and the share of 180-degree twins.
@@ -103,18 +112,18 @@ export function describeGrain(model, grains, grain) {
   const crystal = model.crystalAt(members[0]);
   let mean = model.rotation(members[Math.floor(members.length / 2)]);
   let turned = 0;
-  let angles = [];
+  const angles = new Float32Array(members.length);
   for (let pass = 0; pass < 3; pass++) {
     const sum = [0, 0, 0, 0];
     turned = 0;
-    angles = members.map((i) => {
+    members.forEach((i, at) => {
       const q = model.rotation(i);
       const twin = turnAboutBeam(q);
       const [direct, other] = [q, twin].map((p) => disorientation(crystal, p, mean));
       if (other < direct) turned++;
       const equivalent = nearestEquivalent(crystal, other < direct ? twin : q, mean);
       for (let k = 0; k < 4; k++) sum[k] += equivalent[k];
-      return Math.min(direct, other);
+      angles[at] = Math.min(direct, other);
     });
     mean = normalise(sum);
     if (2 * turned > members.length) mean = turnAboutBeam(mean); // the more frequent of the two
@@ -126,7 +135,7 @@ export function describeGrain(model, grains, grain) {
     crystal,
     mean,
     spread: angles.reduce((sum, angle) => sum + angle, 0) / angles.length,
-    largest: Math.max(...angles),
+    largest: angles.reduce((most, angle) => Math.max(most, angle), 0),
     twins: turned / members.length,
   };
 }
@@ -135,22 +144,20 @@ export function describeGrain(model, grains, grain) {
 export function neighboursOf(model, grains, grain) {
   const { nx, n } = model;
   const found = new Map();
-  for (const side of [0, 1]) {
-    const step = side === 0 ? 1 : nx;
-    for (let i = 0; i + step < n; i++) {
+  // the edges of a position: to the right, below, and those of its left and upper neighbour
+  const sides = [[0, 0, 1], [1, 0, nx], [0, -1, -1], [1, -nx, -nx]];
+  for (const position of membersOf(grains, grain)) {
+    for (const [side, from, to] of sides) {
+      const i = position + from;
+      if (i < 0 || position + to >= n) continue;
       const kind = grains.kinds[side][i];
       if (kind === EDGE.none || kind === EDGE.twin) continue;
-      const pair = [grains.label[i], grains.label[i + step]];
-      const other = pair[0] === grain ? pair[1] : pair[1] === grain ? pair[0] : -1;
+      const other = grains.label[position + to];
       if (other < 0 || other === grain) continue;
-      const entry = found.get(other) ?? { grain: other, length: 0, kinds: new Map() };
-      entry.length++;
-      entry.kinds.set(kind, (entry.kinds.get(kind) ?? 0) + 1);
-      found.set(other, entry);
+      found.set(other, (found.get(other) ?? 0) + 1);
     }
   }
-  for (const entry of found.values()) {
-    entry.kind = [...entry.kinds].sort((a, b) => b[1] - a[1])[0][0];
-  }
-  return [...found.values()].sort((a, b) => b.length - a.length);
+  return Array.from(found, ([other, length]) => ({ grain: other, length })).sort(
+    (a, b) => b.length - a.length,
+  );
 }

@@ -9,8 +9,9 @@ const EDGE_STYLES = {
   [EDGE.low]: ["#000000", 0.9],
   [EDGE.high]: ["#000000", 2],
   [EDGE.phase]: ["#000000", 2],
-  [EDGE.sigma3]: ["#ff2d95", 2.6],
+  [EDGE.sigma3]: ["#ff2d95", 2.4],
 };
+const CASED = String(EDGE.sigma3); // on black, as its colour is one of the maps' own
 
 export class MapView {
   constructor(host, model, handlers) {
@@ -37,6 +38,9 @@ export class MapView {
   // --------------------------------------------------------------- geometry
 
   resize() {
+    const { nx, ny } = this.model;
+    const wanted = this.aspect ? (this.host.clientWidth * ny * this.aspect) / nx + 2 : LINE_HEIGHT + 80;
+    this.host.style.maxHeight = `${Math.max(220, Math.ceil(wanted))}px`; // no empty ground
     const { width, height } = this.host.getBoundingClientRect();
     if (!width || !height) return;
     const ratio = window.devicePixelRatio || 1;
@@ -186,9 +190,12 @@ export class MapView {
         context.moveTo(this.x + across[k + 1] * this.scale, y);
         context.lineTo(this.x + across[k + 2] * this.scale, y);
       }
-      context.strokeStyle = color;
-      context.lineWidth = width * thin;
-      context.stroke();
+      for (const [ink, broad] of [["#000000", kind === CASED ? width + 2.6 : 0], [color, width]]) {
+        if (!broad) continue;
+        context.strokeStyle = ink;
+        context.lineWidth = broad * thin;
+        context.stroke();
+      }
     }
   }
 

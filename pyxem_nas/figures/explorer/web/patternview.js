@@ -22,11 +22,11 @@ export function flattenPattern(pattern, simulation) {
   const floors = rings.map((values) => {
     const middle = medianIn(values);
     const noise = 1.48 * medianIn(values.map((value) => Math.abs(value - middle)));
-    return middle + Math.min(3 * noise, 0.3 * pattern.highest);
+    return middle + Math.min(2.5 * noise, 0.3 * pattern.highest);
   });
   const flat = new Float32Array(nx * ny);
   for (let i = 0; i < nx * ny; i++) {
-    if (radius[i] > beam) flat[i] = Math.max(0, smooth[i] - floors[radius[i]]);
+    if (radius[i] > beam) flat[i] = Math.max(0, smooth[i] - (floors[radius[i]] ?? 0));
   }
   return { flat, radius, beam };
 }
@@ -194,7 +194,8 @@ export class PatternView {
 
   drawMarks(context, width, height) {
     const [bx, by] = this.toScreen(...this.pattern.center);
-    const color = `rgb(${this.crystal ? this.crystal.color : [128, 128, 128]})`;
+    const base = this.crystal ? this.crystal.color : [128, 128, 128];
+    const color = `rgb(${this.options.isDark ? base.map((c) => 0.6 * c + 0.4 * 255) : base})`;
     const halo = this.options.isDark ? "rgba(0,0,0,0.75)" : "rgba(255,255,255,0.8)";
     const marks = this.spots.map((spot) => {
       const [x, y] = this.toScreen(spot.column, spot.row);

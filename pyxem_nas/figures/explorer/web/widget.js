@@ -39,6 +39,7 @@ async function render({ model: widget, el }) {
   const bytes = new Uint8Array(view.buffer ?? view, view.byteOffset ?? 0, view.byteLength);
   const { header, arrays } = await openContainer(bytes);
   el.classList.add("nas-explorer");
+  el.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes b for "insert a cell below"
   el.innerHTML = TEMPLATE;
   const source = header.simulation ? liveSource(widget) : null;
   const explorer = new Explorer(el, makeModel({ header, arrays }), source);
