@@ -150,9 +150,9 @@ class Workplace:
         import math
 
         import numpy as np
-        from pyxem_nas.indexing.matching import match_descriptors
 
         from pyxem_nas.diffraction.acquisition import Acquisition
+        from pyxem_nas.indexing.matching import match_descriptors
         from pyxem_nas.indexing.phase_scores import score_phase
         from pyxem_nas.indexing.refinement import get_refinement_spec, refine_candidates
         from pyxem_nas.patterns import DescriptorSpec
