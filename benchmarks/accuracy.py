@@ -6,7 +6,8 @@ Prints a Markdown table and writes it, with all figures as JSON, to ``benchmarks
 methods "template" are the peer, with a blurred and a sharp polar grid: pyxem's matcher on a 1
 degree grid over all templates (``frac_keep=1``), background removed, square root of counts.
 The others go through ``s.index_phase_orientation``; "phase by physics" is "network + refinement"
-with the phase network taken out of the bundle. All get the same images and the same centres.
+with the phase network taken out of the bundle; "match" is without any network. All get the same
+images and the same centres.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ METHODS = {
     "network": {"method": "network", "refine": False},
     "network + refinement": {"method": "network", "refine": True},
     "hybrid": {"method": "hybrid", "refine": True},
+    "match": {"method": "match", "refine": True},
+    "match, fast": {"method": "match", "refine": False},
+    "hybrid, then templates": {"method": "hybrid", "template_threshold": 0.6},
     "phase by physics": {"method": "network", "refine": True},
     "network, float32": {"method": "network", "refine": False, "precision": "float32"},
     "refinement, float32": {"method": "network", "refine": True, "precision": "float32"},
@@ -215,6 +219,8 @@ def run_method(name: str, batches: list[Batch], bundle: ModelBundle) -> list[Ans
     if name == "phase by physics":
         models = {key: m for key, m in bundle.models.items() if key != "phase"}
         chosen = dataclasses.replace(bundle, models=models, pattern_spec=None)
+    if name.startswith("match"):
+        chosen = ModelBundle.from_phases(bundle.phase_list, bundle.acquisition)
     index = (
         (lambda batch: match_by_templates(batch, PEER_SPECS[name]))
         if METHODS[name] is None
@@ -262,7 +268,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--bundle", default="steel", help="name or path of a bundle")
     parser.add_argument("--n-per-phase", type=int, default=70, help="patterns a phase and camera")
     parser.add_argument("--cameras", nargs="+", help="names from cameras.py, or dose sweep")
-    default = ["template", "template, sharp", "network", "network + refinement", "hybrid"]
+    default = ["template", "template, sharp", "network", "network + refinement", "match", "hybrid"]
     default += ["phase by physics"]
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=default)
     parser.add_argument("--set", choices=list(SETS), default="patterns", help="which Bloch waves")

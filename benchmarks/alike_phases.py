@@ -23,8 +23,8 @@ from report import _percent, _table, describe_run
 
 from pyxem_nas import Acquisition, ModelBundle, example_phases, search_models
 from pyxem_nas.bundles.bundle import number_phases
-from pyxem_nas.indexing.block import get_predictor
 from pyxem_nas.indexing.plan import get_specs
+from pyxem_nas.indexing.predictor import get_predictor
 from pyxem_nas.maps.statistics import expected_calibration_error
 from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
 from pyxem_nas.patterns.spec import Detector

@@ -22,8 +22,10 @@ from report import _percent, _table, describe_run
 
 from pyxem_nas import Acquisition, ModelBundle
 from pyxem_nas.diffraction import disorientation_angles, laue_operations
-from pyxem_nas.indexing.block import get_predictor
-from pyxem_nas.indexing.plan import IndexingPlan, get_specs, resolve_branches
+from pyxem_nas.indexing.branches import orient
+from pyxem_nas.indexing.described import Described
+from pyxem_nas.indexing.plan import get_specs, make_plan
+from pyxem_nas.indexing.predictor import get_predictor
 from pyxem_nas.maps.statistics import expected_calibration_error, paired_interval
 from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
 from pyxem_nas.patterns.spec import Detector
@@ -59,8 +61,8 @@ def judge(bundle: ModelBundle, k: int, images, scale: float, truth) -> dict[str,
     columns = {"phase": phases == k}
     group = laue_operations(bundle.phases[k])
     for method in METHODS:
-        plan = IndexingPlan(bundle, sampler, resolve_branches(bundle, method), ACQUISITION)
-        answers = predictor.orient(k, descriptors, polar, plan)
+        plan = make_plan(bundle, sampler, method=method, acquisition=ACQUISITION)
+        answers = orient(predictor, k, Described(descriptors, polar, bundle.spec), plan)
         angle = disorientation_angles(answers["quaternions"][:, 0], truth, group)
         columns[method] = angle < 5
         columns[f"{method}, P"] = answers["probability"][:, 0]

@@ -29,8 +29,10 @@ from scipy.spatial import cKDTree
 from pyxem_nas import ModelBundle, fine_tune, fit_distortion
 from pyxem_nas.diffraction import disorientation_angles, laue_operations, multiply_quaternions
 from pyxem_nas.diffraction.acquisition import Acquisition
-from pyxem_nas.indexing.block import get_predictor
-from pyxem_nas.indexing.plan import IndexingPlan, get_specs, resolve_branches
+from pyxem_nas.indexing.branches import orient
+from pyxem_nas.indexing.described import Described
+from pyxem_nas.indexing.plan import get_specs, make_plan
+from pyxem_nas.indexing.predictor import get_predictor
 from pyxem_nas.maps.crystal_map import make_crystal_map
 from pyxem_nas.maps.grains import find_medoids
 from pyxem_nas.maps.statistics import paired_interval
@@ -181,8 +183,7 @@ def describe_test(bundle: ModelBundle, test: dict, distortion: np.ndarray | None
 def judge(bundle: ModelBundle, test: dict, method: str) -> dict[str, np.ndarray]:
     """Return what is right, pattern by pattern: the phase of all; the orientation, phase known."""
     branch, refine = METHODS[method]
-    branches = resolve_branches(bundle, branch)
-    plan = IndexingPlan(bundle, test["sampler"], branches, ACQUISITION, refine=refine)
+    plan = make_plan(bundle, test["sampler"], method=branch, acquisition=ACQUISITION, refine=refine)
     predictor = get_predictor(bundle)
     descriptors, polar, *cartesian = test["described"]
     phases, _ = predictor.classify((*cartesian, descriptors)[0], reject=False)
@@ -190,7 +191,8 @@ def judge(bundle: ModelBundle, test: dict, method: str) -> dict[str, np.ndarray]
     angle = np.full(len(ids), 180.0)
     for k in np.unique(ids):
         rows = np.flatnonzero(ids == k)
-        answers = predictor.orient(int(k), descriptors[rows], polar[rows], plan)
+        described = Described(descriptors[rows], polar[rows], bundle.spec)
+        answers = orient(predictor, int(k), described, plan)
         group = laue_operations(bundle.phases[k])
         angle[rows] = disorientation_angles(
             answers["quaternions"][:, 0], test["quaternions"][rows], group

@@ -25,9 +25,12 @@ from cameras import get_cameras
 import pyxem_nas
 from pyxem_nas.diffraction import disorientation_angles, laue_operations, random_quaternions
 from pyxem_nas.diffraction.acquisition import Acquisition
-from pyxem_nas.indexing.block import get_predictor
+from pyxem_nas.indexing.described import Described
 from pyxem_nas.indexing.overlaps import OverlapJudge
-from pyxem_nas.indexing.plan import IndexingPlan, get_specs, resolve_branches
+from pyxem_nas.indexing.phase_choice import try_all
+from pyxem_nas.indexing.plan import get_specs, make_plan
+from pyxem_nas.indexing.predictor import get_predictor
+from pyxem_nas.indexing.second_crystal import search_second
 from pyxem_nas.maps.statistics import expected_calibration_error
 from pyxem_nas.patterns.kernel import make_sampler
 from pyxem_nas.patterns.spec import Detector
@@ -170,12 +173,14 @@ def fit(bundle, options: argparse.Namespace) -> OverlapJudge:
         )
         acquisition = Acquisition(bundle.acquisition.beam_energy, angle)
         sampler = make_sampler(Detector((144, 144), (0.02, 0.02)), *get_specs(bundle))
-        branches = resolve_branches(bundle, "network")
-        plan = IndexingPlan(bundle, sampler, branches, acquisition, min_confidence=0)
+        plan = make_plan(
+            bundle, sampler, method="network", acquisition=acquisition, min_confidence=0
+        )
+        described = Described(descriptors, polar, bundle.spec)
         # the phase is physics' here as well: indexing needs no Cartesian patterns then
-        first = predictor._try_all(descriptors, polar, plan, reject=False)
+        first = try_all(predictor, described, plan, reject=False)
         best = first["quaternions"][:, 0]
-        rows, second = predictor.search_second(descriptors, polar, plan, first["phase"], best)
+        rows, second = search_second(predictor, described, plan, first["phase"], best)
         found = second["quaternions"][:, 0]
         match = [
             [

@@ -26,9 +26,9 @@ from report import describe_run
 
 from pyxem_nas import CalibrationFit, ModelBundle, fit_distortion, refine_orientations
 from pyxem_nas.diffraction import disorientation_angles, laue_operations, multiply_quaternions
-from pyxem_nas.indexing.block import get_predictor
 from pyxem_nas.indexing.candidates import select_candidates
 from pyxem_nas.indexing.plan import get_specs
+from pyxem_nas.indexing.predictor import get_predictor
 from pyxem_nas.indexing.refinement import refine_candidates
 from pyxem_nas.maps.crystal_map import best_rotations
 from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler

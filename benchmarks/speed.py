@@ -31,8 +31,7 @@ from report import _table, describe_run
 from pyxem_nas import Architecture, ModelBundle, simulate_scan
 from pyxem_nas.bundles.architectures import build_orientation_network
 from pyxem_nas.diffraction import disorientation_angles, laue_operations, turned_about_beam
-from pyxem_nas.indexing import block as prediction
-from pyxem_nas.indexing import runtime
+from pyxem_nas.indexing import block, branches, described, predictor, runtime
 from pyxem_nas.indexing.plan import get_specs
 from pyxem_nas.indexing.template_matching import get_template_library, match_templates
 from pyxem_nas.maps.crystal_map import best_rotations
@@ -52,6 +51,8 @@ METHODS = {
     "network": FAST,
     "network + refinement": {"method": "network", "refine": True},
     "hybrid": {"method": "hybrid", "refine": True},
+    "match, no networks": {"method": "match", "refine": True},
+    "match, no networks, fast": {"method": "match", "refine": False},
 }
 PEERS = {"pyxem, all templates": 1.0, "pyxem, default prefilter": 0.1}
 PEER_SPEC = DescriptorSpec(n_radial=80, n_azimuthal=360, radial_range=(0.15, 1.8), blur=0.0)
@@ -76,7 +77,9 @@ def make_scan(bundle: ModelBundle, n: int, seed: int) -> tuple[ElectronDiffracti
 
 
 def index(signal: ElectronDiffraction2D, bundle: ModelBundle, options: dict) -> CrystalMap:
-    """Index a scan, rejection off."""
+    """Index a scan, rejection off; by matching without any network, of phases alone."""
+    if options["method"] == "match":
+        bundle = ModelBundle.from_phases(bundle.phase_list, bundle.acquisition)
     return signal.index_phase_orientation(
         bundle, min_confidence=0, show_progressbar=False, **options
     )
@@ -259,8 +262,21 @@ def measure_kernel(bundle: ModelBundle, options: argparse.Namespace) -> str:
     return _table(head, rows)
 
 
+#: What is timed of each stage: modules and the names by which they call it.
+STAGES = {
+    "decode": [(block, "_stack")],
+    "descriptors": [(block, "compute_descriptors")],
+    "matching": [(described, "transform"), (branches, "match_spectra"),
+                 (branches, "score_spectra")],
+    "candidates": [(predictor, "select_candidates"), (predictor, "select_with_norms"),
+                   (predictor, "log_posterior_at")],
+    "judging": [(branches, "judge_candidates"), (branches, "rank_candidates")],
+    "scores": [(branches, "refine_candidates")],
+}  # fmt: skip
+
+
 @contextmanager
-def count_time(predictor: prediction.Predictor) -> Iterator[dict[str, float]]:
+def count_time(loaded: predictor.Predictor) -> Iterator[dict[str, float]]:
     """Count the seconds in each stage of indexing while the block runs."""
     spent: dict[str, float] = defaultdict(float)
 
@@ -273,37 +289,37 @@ def count_time(predictor: prediction.Predictor) -> Iterator[dict[str, float]]:
 
         return call
 
-    names = {
-        "_stack": "decode", "compute_descriptors": "descriptors", "select_candidates": "candidates",
-        "judge_candidates": "judging", "rank_candidates": "judging", "refine_candidates": "scores",
-    }  # fmt: skip
-    kept = {name: getattr(prediction, name) for name in names}
-    networks = dict(predictor._networks)
-    for name, stage in names.items():
-        setattr(prediction, name, timed(stage, kept[name]))
+    places = [(stage, *place) for stage, known in STAGES.items() for place in known]
+    kept = [getattr(module, name) for _, module, name in places]
+    networks = dict(loaded._networks)
+    for (stage, module, name), function in zip(places, kept, strict=True):
+        setattr(module, name, timed(stage, function))
     for name, network in networks.items():
         stage = "phase network" if name == "phase" else "orientation networks"
         predict = timed(stage, network.predict, network.n_workers)
-        predictor._networks[name] = network._replace(predict=predict)
+        loaded._networks[name] = network._replace(predict=predict)
     try:
         yield spent
     finally:
-        for name, function in kept.items():
-            setattr(prediction, name, function)
-        predictor._networks.update(networks)
+        for (_, module, name), function in zip(places, kept, strict=True):
+            setattr(module, name, function)
+        loaded._networks.update(networks)
 
 
 def profile(bundle: ModelBundle, options: argparse.Namespace) -> str:
     """Return where the time goes, in microseconds a pattern."""
     scan, _ = make_scan(bundle, options.n, 1)
-    stages = ["decode", "descriptors", "phase network", "orientation networks", "candidates"]
-    stages += ["scores", "judging"]
+    stages = ["decode", "descriptors", "matching", "phase network", "orientation networks"]
+    stages += ["candidates", "scores", "judging"]
     rows = []
-    for name in ("network", "network + refinement"):
+    for name in METHODS:
         index(scan.inav[:200], bundle, METHODS[name])
+        used = bundle
+        if METHODS[name]["method"] == "match":
+            used = ModelBundle.from_phases(bundle.phase_list, bundle.acquisition)
         best: dict[str, float] = {}
         for _ in range(options.repeat):
-            with count_time(prediction.get_predictor(bundle)) as spent:
+            with count_time(predictor.get_predictor(used)) as spent:
                 started = time.perf_counter()
                 index(scan, bundle, METHODS[name])
                 spent["whole"] = time.perf_counter() - started

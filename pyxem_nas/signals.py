@@ -6,7 +6,7 @@ is `indexing.block`'s; no array is touched here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +14,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyxem_nas.bundles import ModelBundle, get_default_bundle
-from pyxem_nas.diffraction import Acquisition, check_hosts, multiply_quaternions
+from pyxem_nas.diffraction import (
+    Acquisition,
+    check_hosts,
+    multiply_quaternions,
+    read_phases,
+)
 from pyxem_nas.indexing import (
     Branch,
-    IndexingPlan,
     Precision,
     check_store,
     choose_by_neighbours,
-    choose_precision,
     describe_lazily,
     describe_run,
     get_predictor,
     get_specs,
     keep_blocks,
+    make_plan,
     predict_lazily,
-    resolve_branches,
     split_candidates,
     split_rows,
 )
@@ -50,7 +53,7 @@ from pyxem_nas.patterns import (
 
 if TYPE_CHECKING:
     import dask.array as da
-    from orix.crystal_map import CrystalMap
+    from orix.crystal_map import CrystalMap, PhaseList
     from pyxem.signals import ElectronDiffraction2D
 
     from pyxem_nas.patterns.polar_descriptor import PolarDescriptor2D
@@ -128,7 +131,7 @@ def get_polar_descriptors(
 
 def index_phase_orientation(
     self: ElectronDiffraction2D,
-    bundle: ModelBundle | Path | str | None = None,
+    bundle: ModelBundle | PhaseList | Path | str | Sequence[Path | str] | None = None,
     *,
     method: str | Mapping[str, Branch] = "hybrid",
     phases: list[str] | None = None,
@@ -154,11 +157,13 @@ def index_phase_orientation(
     Parameters
     ----------
     bundle
-        A bundle, the path of one, or the name of a shipped one ("steel"). None: the one set with
-        `pyxem_nas.set_default_bundle`.
+        The phases that may be there: a `PhaseList`, a CIF file or a list of them; nothing needs to
+        be trained. Or a bundle with networks, the path of one, or the name of a shipped one
+        ("steel"). None: the one set with `pyxem_nas.set_default_bundle`.
     method
-        "hybrid": the phase's network, then template matching where it is unsure; "network";
-        "template"; or a mapping from phase name to one of these or to a callable
+        "hybrid": exhaustive matching and, where the phase has one, its network, judged together;
+        "match": exhaustive matching alone; "network"; "template": pyxem's matcher; or a mapping
+        from phase name to one of these or to a callable
         ``(descriptors (m, n_radial, n_azimuthal), phase, acquisition) -> (quaternions (m, k, 4),
         scores (m, k))``.
     phases
@@ -188,8 +193,8 @@ def index_phase_orientation(
     n_overlaps
         2: look for a second crystal in each pattern after the first one's spots are taken out.
     template_threshold
-        Positions whose orientation probability is below go to template matching ("hybrid"). None:
-        the bundle's.
+        Positions whose orientation probability is below go to pyxem's matcher, too ("hybrid" with
+        networks). None: none.
     min_confidence
         Positions whose phase probability times orientation probability is below, or whose pattern
         is rather none of the bundle's phases, are not indexed. None: the bundle's, which bounds the
@@ -210,13 +215,14 @@ def index_phase_orientation(
     -------
     xmap
         Map with `phase_probability`, `orientation_probability`, `correlation`, `reliability`,
-        `twin_reliability`, `phase_reliability` and `indexed_by` (0 network, 1 template matching, 2
-        other). Rotations are lab2crystal, in the frame x right, y up, z against the beam's way.
-        Positions that are not indexed have ``phase_id = -1``. With `regularize` the probabilities
-        are those given the neighbours, and `regularized` is 1 where they changed the answer. With
-        two overlaps: `phase_id_2` (-1 where there is no second crystal: its probability is below
-        0.5, unless `min_confidence` is 0), `rotation_2` (quaternions, shape (points, 4)),
-        `correlation_2` with what the first left over, and `probability_2` that it is there.
+        `twin_reliability`, `phase_reliability` and `indexed_by` (0 network, 1 pyxem's template
+        matching, 2 other, 3 exhaustive matching). Rotations are lab2crystal, in the frame x right,
+        y up, z against the beam's way. Positions that are not indexed have ``phase_id = -1``. With
+        `regularize` the probabilities are those given the neighbours, and `regularized` is 1 where
+        they changed the answer. With two overlaps: `phase_id_2` (-1 where there is no second
+        crystal: its probability is below 0.5, unless `min_confidence` is 0), `rotation_2`
+        (quaternions, shape (points, 4)), `correlation_2` with what the first left over, and
+        `probability_2` that it is there.
 
     Raises
     ------
@@ -228,24 +234,21 @@ def index_phase_orientation(
 
     Examples
     --------
+    >>> xmap = s.index_phase_orientation(["ferrite.cif", "NbC.cif"])  # doctest: +SKIP
     >>> xmap = s.index_phase_orientation("steel")  # doctest: +SKIP
     """
-    bundle = get_bundle(bundle)
+    bundle = get_bundle(bundle, acquisition, self)
     if phases is not None:
         bundle = bundle.select_phases(list(phases))
     scan = get_scan_axes(self)
-    if n_best < 1:
-        raise ValueError(f"n_best must be at least 1, got {n_best!r}")
-    if n_overlaps not in (1, 2):
-        raise ValueError(f"n_overlaps must be 1 or 2 crystals in a pattern, got {n_overlaps!r}")
     check_navigation_mask(navigation_mask, scan.shape)
     scan_rotation = choose_scan_rotation(self, scan_rotation)
     acquisition = check_acquisition(self, bundle, acquisition)
     scale = get_scale(self, acquisition.beam_energy)
-    plan = IndexingPlan(
-        bundle=bundle,
-        sampler=get_sampler(self, scale, mask, detector_flip, distortion, get_specs(bundle)),
-        branches=resolve_branches(bundle, method),
+    plan = make_plan(
+        bundle,
+        get_sampler(self, scale, mask, detector_flip, distortion, get_specs(bundle)),
+        method=method,
         acquisition=acquisition,
         n_best=n_best,
         refine=refine,
@@ -253,13 +256,14 @@ def index_phase_orientation(
         min_confidence=min_confidence,
         regularize=regularize,
         n_overlaps=n_overlaps,
-        precision=choose_precision(precision),
+        precision=precision,
     )
     if store is not None:
         check_store(store)
     predictor = get_predictor(bundle, plan.precision)
     # from here on patterns are computed: what can be refused is refused above
     centers = get_centers(self, center, scale)
+    plan = plan.see(centers)
     patterns = get_blocks(self)
     detector = Detector(plan.sampler.detector_shape, scale, distortion, detector_flip, mask)
     warn_of_wrong_scale(patterns, centers, detector, predictor.reflections)
@@ -267,16 +271,7 @@ def index_phase_orientation(
     if store is not None:
         rows = keep_blocks(rows, store, describe_run(patterns, centers, plan))
     computed = compute_with_progress(rows, show_progressbar)
-    computed = computed.reshape(-1, plan.n_columns)
-    columns = split_rows(computed, plan)
-    if regularize:
-        columns = choose_by_neighbours(
-            columns,
-            split_candidates(computed, plan),
-            scan.shape,
-            predictor.symmetry,
-            navigation_mask=navigation_mask,
-        )
+    columns = _make_columns(computed.reshape(-1, plan.n_columns), plan, scan, navigation_mask)
     if scan_rotation:
         half = -np.deg2rad(scan_rotation) / 2
         turn = np.array([np.cos(half), 0, 0, np.sin(half)])
@@ -288,6 +283,20 @@ def index_phase_orientation(
         shape=scan.shape,
         step=scan.step,
         scan_unit=scan.unit,
+        navigation_mask=navigation_mask,
+    )
+
+
+def _make_columns(rows, plan, scan, navigation_mask) -> dict[str, np.ndarray]:
+    """Return the columns of a map; where the plan wants it, neighbours choose."""
+    columns = split_rows(rows, plan)
+    if not plan.regularize:
+        return columns
+    return choose_by_neighbours(
+        columns,
+        split_candidates(rows, plan),
+        scan.shape,
+        get_predictor(plan.bundle, plan.precision).symmetry,
         navigation_mask=navigation_mask,
     )
 
@@ -315,15 +324,61 @@ def attach_methods() -> None:
         setattr(ElectronDiffraction2D, method.__name__, method)
 
 
-def get_bundle(bundle: Any) -> ModelBundle:
-    """Return a bundle of whatever a user may pass for one: bundle, path, name or None."""
+def get_bundle(
+    bundle: Any, acquisition: Acquisition | None = None, s: ElectronDiffraction2D | None = None
+) -> ModelBundle:
+    """Return a bundle of whatever a user may pass for one.
+
+    Parameters
+    ----------
+    bundle
+        A bundle, its path or name, None for the default one; or phases that need none: a
+        `PhaseList`, a CIF file or several.
+    acquisition
+        For phases: the microscope. None: what the metadata of `s` tell.
+    s
+        The scan.
+
+    Raises
+    ------
+    TypeError
+        If it is nothing of these.
+    ValueError
+        If phases are given and nothing tells the beam energy, or a CIF file cannot be read.
+    """
     if bundle is None:
         bundle = get_default_bundle()
+    if isinstance(bundle, ModelBundle):
+        return bundle
+    several = isinstance(bundle, list | tuple)
+    if several and bundle and all(isinstance(path, str | Path) for path in bundle):
+        return _from_phases(read_phases(*bundle), acquisition, s)
     if isinstance(bundle, str | Path):
+        if Path(bundle).suffix.lower() == ".cif":
+            return _from_phases(read_phases(bundle), acquisition, s)
         return ModelBundle.load(bundle)
-    if not isinstance(bundle, ModelBundle):
-        raise TypeError(f"bundle must be a ModelBundle, path or name, got {type(bundle).__name__}")
-    return bundle
+    from orix.crystal_map import PhaseList
+
+    if isinstance(bundle, PhaseList):
+        return _from_phases(bundle, acquisition, s)
+    raise TypeError(
+        "bundle must be a ModelBundle, path or name, or the phases: a PhaseList or paths of CIF "
+        f"files; got {type(bundle).__name__}"
+    )
+
+
+def _from_phases(
+    phase_list: PhaseList, acquisition: Acquisition | None, s: ElectronDiffraction2D | None
+) -> ModelBundle:
+    """Return a bundle without networks for the microscope that a scan was taken with."""
+    if acquisition is None:
+        if s is None or get_beam_energy(s) is None:
+            raise ValueError(
+                "nothing tells the beam energy, which phases without a bundle need; pass "
+                "acquisition=Acquisition(beam_energy=200), in kV"
+            )
+        acquisition = get_acquisition(s, Acquisition())
+    return ModelBundle.from_phases(phase_list, acquisition)
 
 
 def check_acquisition(

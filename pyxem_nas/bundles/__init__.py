@@ -14,13 +14,14 @@ from pyxem_nas.bundles.architectures import (
 )
 from pyxem_nas.bundles.bundle import ModelBundle, number_phases, shipped_bundles
 from pyxem_nas.bundles.configuration import get_default_bundle, set_default_bundle
-from pyxem_nas.bundles.judges import Judge, PhaseJudge, Thresholds
+from pyxem_nas.bundles.judges import DEFAULT_JUDGES, Judge, PhaseJudge, Thresholds
 from pyxem_nas.bundles.network_files import BundleError, dump_keras, load_keras
 from pyxem_nas.bundles.stored_phases import phase_to_dict
 
 __all__ = [
     "Architecture",
     "BundleError",
+    "DEFAULT_JUDGES",
     "Judge",
     "ModelBundle",
     "PatternArchitecture",

@@ -105,7 +105,7 @@ class ModelBundle:
     def __repr__(self) -> str:
         lines = [f"ModelBundle {self.name!r}: descriptors {self.spec.shape} -> phase, orientation"]
         for k, phase in self.phase_list:
-            branch = "template matching"
+            branch = "exhaustive matching"
             if self.has_orientation_network(k):
                 cells = self.cells[k]
                 branch = f"network, {cells.n_directions} x {cells.n_inplane} cells"
@@ -150,14 +150,16 @@ class ModelBundle:
     def from_phases(
         cls, phase_list: PhaseList, acquisition: Acquisition, *, name: str = "templates"
     ) -> ModelBundle:
-        """Return a bundle without networks: every branch is template matching.
+        """Return a bundle without networks or training: every branch is exhaustive matching.
+
+        Phases are told apart by physical scores, orientations by `DEFAULT_JUDGES`.
 
         Parameters
         ----------
         phase_list
             Phases with structures; they are numbered 0 to n - 1 in their order.
         acquisition
-            Beam energy and precession of the templates.
+            Beam energy and precession.
         name
             Name of the bundle.
 

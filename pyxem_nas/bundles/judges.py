@@ -48,10 +48,10 @@ class Judge:
     """Weights by which candidates of one phase are judged, fitted on validation data.
 
     The utility of candidate j is ``log_posterior * log p_j + correlation * c_j / c + tolerant * t_j
-    / t``, with c and t the highest among the pattern's candidates; that of "the truth is none of
-    them" is ``none + none_log_posterior * log(1 - sum_j p_j)``. The softmax over all is the
-    probability of each (a conditional logit model; McFadden 1974). Noise lowers all correlations of
-    a pattern, and their differences, alike: so they are compared with the best.
+    / t + matching * m_j / m``, with c, t and m the highest among the pattern's candidates; that of
+    "the truth is none of them" is ``none + none_log_posterior * log(1 - sum_j p_j)``. The softmax
+    over all is the probability of each (a conditional logit model; McFadden 1974). Noise lowers all
+    correlations of a pattern, and their differences, alike: so they are compared with the best.
 
     Parameters
     ----------
@@ -69,6 +69,9 @@ class Judge:
     relative
         Whether correlations are compared with the best. Bundles of the first schema were
         calibrated for the correlation as it is.
+    matching
+        Weight of the score of exhaustive matching at the candidate's point of the grid
+        (`indexing.matching`): local refinement flatters wrong candidates, the grid does not.
     """
 
     log_posterior: float = 1.0
@@ -77,6 +80,23 @@ class Judge:
     tolerant: float = 0.0
     none_log_posterior: float = 0.0
     relative: bool = True
+    matching: float = 0.0
+
+
+#: Judges of all phases, where a bundle has none of its own: "refined" and "fast" of a network,
+#: "template" of pyxem's matcher, "match" of exhaustive matching, "hybrid" of it and a network. The
+#: two of matching were fitted to simulated patterns of 87 crystals of all systems, none of them one
+#: that benchmarks judge by (``benchmarks/judge_patterns.py``), those with a network by
+#: ``benchmarks/match_judge.py``.
+DEFAULT_JUDGES = {
+    "refined": Judge(),
+    "fast": Judge(1.0, 0.0),
+    "template": Judge(0.0, 20.0),
+    "match": Judge(0.0, 10.35, none=34.0, tolerant=15.06, matching=11.73),
+    "match fast": Judge(0.0, 0.0, none=20.83, matching=23.73),
+    "hybrid": Judge(0.3, 0.0, none=14.11, tolerant=13.18, matching=4.37),
+    "hybrid fast": Judge(0.35, 0.0, none=8.89, matching=12.38),
+}
 
 
 @dataclass(frozen=True)

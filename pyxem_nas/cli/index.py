@@ -18,7 +18,7 @@ from pyxem_nas.cli.output import write_maps
 from pyxem_nas.file_writing import check_can_write
 
 if TYPE_CHECKING:
-    from orix.crystal_map import CrystalMap
+    from orix.crystal_map import CrystalMap, PhaseList
     from pyxem.signals import ElectronDiffraction2D
 
     from pyxem_nas.bundles import ModelBundle
@@ -27,7 +27,9 @@ commands = typer.Typer()
 
 
 @commands.command(
-    epilog="Examples: `pyxem-nas index scan.blo --bundle steel --scale 0.0123 --output map.ctf`"
+    epilog="Examples: `pyxem-nas index scan.blo --cif ferrite.cif --cif NbC.cif --beam-energy 200 "
+    "--scale 0.0123 --output map.ctf`"
+    "\n\n`pyxem-nas index scan.blo --bundle steel --scale 0.0123 --output map.ctf`"
     "\n\n`pyxem-nas index a.mib b.mib --bundle mine.nas --scale 0.0123 --output maps/{stem}.ctf`"
     "\n\n`pyxem-nas index scan.blo --bundle steel --scale 0.0123 --report`"
 )
@@ -35,7 +37,8 @@ commands = typer.Typer()
 def index(
     files: Annotated[list[Path], typer.Argument(help="Scans, of any format that HyperSpy reads.")],
     *,
-    bundle: cli_options.Bundle,
+    bundle: cli_options.BundleOrNone = None,
+    cif: cli_options.Cif = None,
     output: Annotated[
         list[str] | None,
         cli_options.option(
@@ -72,15 +75,14 @@ def index(
 ) -> None:
     """Index scans and write their phase and orientation maps.
 
+    The phases that may be there are given by CIF files, or with networks by a bundle.
     Where a file holds no calibration of the patterns, give it with `--scale`. A file that cannot
     be indexed does not stop the others. Until a map is written, finished parts are kept in a folder
     beside it; after an interruption, `--resume` goes on from there.
     """
     plan = _plan_outputs(files, output or ["{stem}_map.h5"], overwrite, report)
-    with show_status("Loading pyxem and the bundle"):
-        from pyxem_nas.bundles import ModelBundle
-
-        model = ModelBundle.load(bundle)
+    with show_status("Loading pyxem and the phases"):
+        phases = cli_options.load_phases(bundle, cif)
     send_logs_to_stderr()
     stated.check()
     options = {
@@ -94,7 +96,7 @@ def index(
     for file, paths in zip(files, plan, strict=True):
         try:
             result = _index_file(
-                file, paths, model, stated, options,
+                file, paths, phases, stated, options,
                 lazy=lazy, resume=resume, overwrite=overwrite, report=report,
             )  # fmt: skip
             say(describe_result(file, result))
@@ -116,7 +118,7 @@ def index(
 def _index_file(
     file: Path,
     paths: Sequence[Path],
-    bundle: ModelBundle,
+    phases: ModelBundle | PhaseList,
     stated: cli_options.ScanOptions,
     options: Mapping[str, Any],
     *,
@@ -136,6 +138,7 @@ def _index_file(
         check_map_unit(paths, get_scan_axes(scan).unit)
         if not resume:
             remove_store(store)
+        bundle = stated.choose_bundle(phases, scan)
         settings = {**options, **stated.collect_settings(bundle, scan)}
         result = index_scan(scan, bundle, settings | {"store": store})
     for message in messages:

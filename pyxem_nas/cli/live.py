@@ -18,13 +18,15 @@ from pyxem_nas.file_writing import check_can_write
 from pyxem_nas.plain_values import to_plain
 
 if TYPE_CHECKING:
+    from orix.crystal_map import PhaseList
+
     from pyxem_nas.bundles import ModelBundle
 
 commands = typer.Typer()
 
 
 @commands.command(
-    epilog="Examples: `pyxem-nas live scans --bundle steel --scale 0.0123`\n\n"
+    epilog="Examples: `pyxem-nas live scans --cif ferrite.cif --beam-energy 200 --scale 0.0123`\n\n"
     "`pyxem-nas live scans --bundle steel --scale 0.0123 --method network --no-refine` is the "
     "fast mode, which keeps up with a fast camera."
 )
@@ -32,7 +34,8 @@ commands = typer.Typer()
 def live(
     folder: Annotated[Path, typer.Argument(help="Folder into which scans are written.")],
     *,
-    bundle: cli_options.Bundle,
+    bundle: cli_options.BundleOrNone = None,
+    cif: cli_options.Cif = None,
     pattern: Annotated[
         list[str] | None,
         cli_options.option(
@@ -74,11 +77,10 @@ def live(
     """
     templates = output or ["{stem}_map.h5"]
     _check_templates(templates)
-    with show_status("Loading pyxem and the bundle"):
-        from pyxem_nas.bundles import ModelBundle
+    with show_status("Loading pyxem and the phases"):
         from pyxem_nas.live import SCAN_PATTERNS, watch_folder
 
-        model = ModelBundle.load(bundle)
+        phases = cli_options.load_phases(bundle, cif)
     send_logs_to_stderr()
     stated.check()
     options = {
@@ -96,7 +98,7 @@ def live(
     counts = {"indexed": 0, "failed": 0}
     try:
         for path in scans:
-            result = _index_file(path, model, stated, options, templates)
+            result = _index_file(path, phases, stated, options, templates)
             counts["failed" if "error" in result else "indexed"] += 1
             if as_json:
                 print(json.dumps(to_plain({"scan": path} | result), allow_nan=False), flush=True)
@@ -132,7 +134,7 @@ def _is_done(path: Path, templates: Sequence[str], overwrite: bool) -> bool:
 
 def _index_file(
     path: Path,
-    bundle: ModelBundle,
+    phases: ModelBundle | PhaseList,
     stated: cli_options.ScanOptions,
     options: Mapping[str, Any],
     templates: Sequence[str],
@@ -147,6 +149,7 @@ def _index_file(
         check_can_write(maps, overwrite=True)
         scan = stated.read(path)
         check_map_unit(maps, get_scan_axes(scan).unit)
+        bundle = stated.choose_bundle(phases, scan)
         result = index_scan(scan, bundle, {**options, **stated.collect_settings(bundle, scan)})
         result["files"] = write_maps(maps, result.pop("map"), overwrite=True)
         result["seconds_after_writing"] = time.time() - path.stat().st_mtime

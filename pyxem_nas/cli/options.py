@@ -22,6 +22,7 @@ import typer
 
 if TYPE_CHECKING:
     import numpy as np
+    from orix.crystal_map import PhaseList
     from pyxem.signals import ElectronDiffraction2D
 
     from pyxem_nas.bundles import ModelBundle
@@ -31,6 +32,8 @@ __all__ = [
     "AsJson",
     "Axis",
     "Bundle",
+    "BundleOrNone",
+    "Cif",
     "IndexingOptions",
     "Overwrite",
     "PhaseInput",
@@ -39,6 +42,7 @@ __all__ = [
     "ScanOptions",
     "Seed",
     "check_map_names",
+    "load_phases",
     "option",
     "spread_options",
 ]
@@ -124,6 +128,16 @@ def _field_parameters(group: type) -> list[inspect.Parameter]:
 AsJson = Annotated[bool, option("Print JSON, for scripts.", "--json")]
 Overwrite = Annotated[bool, option("Replace files that exist.", "--overwrite")]
 Bundle = Annotated[str, option("Name of a shipped bundle, or a .nas file.")]
+BundleOrNone = Annotated[
+    str | None,
+    option(
+        "Name of a shipped bundle, or a .nas file. [default: the one set as default]", "--bundle"
+    ),
+]
+Cif = Annotated[
+    list[Path] | None,
+    option("CIF file of a phase that may be there; can be given several times. Needs no bundle."),
+]
 Seed = Annotated[int, option("Seed of all that is random.")]
 Precision = Annotated[
     PrecisionName,
@@ -185,6 +199,24 @@ class ScanOptions:
         scan = read_scan(path, lazy=lazy, reader=self.reader, scan_shape=self._parse_shape())
         self.calibrate(scan)
         return scan
+
+    def choose_bundle(
+        self, phases: ModelBundle | PhaseList, scan: ElectronDiffraction2D
+    ) -> ModelBundle:
+        """Return the bundle of `load_phases`; of phases alone, one for the scan's microscope."""
+        from pyxem_nas.bundles import ModelBundle
+        from pyxem_nas.diffraction import Acquisition
+        from pyxem_nas.patterns import get_beam_energy
+
+        if isinstance(phases, ModelBundle):
+            return phases
+        if self.beam_energy is None and get_beam_energy(scan) is None:
+            raise ValueError(
+                "the file does not tell the beam energy, which --cif needs; give it in kV, e.g. "
+                "--beam-energy 200"
+            )
+        bundle = ModelBundle.from_phases(phases, Acquisition(self.beam_energy or 200.0))
+        return dataclasses.replace(bundle, acquisition=self._get_acquisition(bundle, scan))
 
     def collect_settings(self, bundle: ModelBundle, scan: ElectronDiffraction2D) -> dict[str, Any]:
         """Return what was stated of camera and microscope, as the package's functions take it."""
@@ -257,8 +289,8 @@ class IndexingOptions:
     method: Annotated[
         list[str] | None,
         option(
-            "hybrid, network or template; PHASE=METHOD for one phase, can be given several times. "
-            "[default: hybrid]"
+            "hybrid, match, network or template; PHASE=METHOD for one phase, can be given several "
+            "times. [default: hybrid]"
         ),
     ] = None
     refine: Annotated[bool, option("Refine the orientations.")] = True
@@ -284,6 +316,35 @@ class IndexingOptions:
         if not all("=" in text for text in texts):
             raise ValueError(f"--method takes one method, or PHASE=METHOD each time, got {texts!r}")
         return dict(text.rsplit("=", 1) for text in texts)
+
+
+def load_phases(bundle: str | None, cif: Sequence[Path] | None) -> ModelBundle | PhaseList:
+    """Return what --bundle or --cif say: a bundle, or phases that need none.
+
+    Raises
+    ------
+    ValueError
+        If both are given, or a file cannot be read.
+    """
+    from pyxem_nas.bundles import ModelBundle, get_default_bundle
+    from pyxem_nas.diffraction import read_phases
+
+    if bundle is not None and cif:
+        raise ValueError(
+            f"give the phases by --cif or a bundle by --bundle, not both, got {bundle!r} and "
+            f"{len(cif)} CIF files"
+        )
+    if cif:
+        return read_phases(*cif)
+    if bundle is None:
+        try:
+            bundle = get_default_bundle()
+        except ValueError:
+            raise ValueError(
+                "nothing tells which phases there may be; give their CIF files, --cif a.cif --cif "
+                "b.cif, or a bundle, --bundle steel"
+            ) from None
+    return ModelBundle.load(bundle)
 
 
 def check_map_names(templates: Sequence[str]) -> None:

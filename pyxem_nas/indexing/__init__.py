@@ -5,14 +5,8 @@ crystals, neighbours, networks at run time. Pure functions of arrays; user input
 `signals`, above.
 """
 
-from pyxem_nas.indexing.block import (
-    KERNEL_LOCK,
-    Predictor,
-    describe_lazily,
-    get_predictor,
-    index_block,
-    predict_lazily,
-)
+from pyxem_nas.indexing.block import describe_lazily, index_block, predict_lazily
+from pyxem_nas.indexing.branches import orient
 from pyxem_nas.indexing.candidates import (
     compare_with_best,
     judge_candidates,
@@ -21,11 +15,15 @@ from pyxem_nas.indexing.candidates import (
     select_candidates,
     with_twins,
 )
+from pyxem_nas.indexing.described import Described
+from pyxem_nas.indexing.match_library import MatchingSettings, MatchLibrary, get_match_library
+from pyxem_nas.indexing.matching import match_descriptors
 from pyxem_nas.indexing.phase_scores import fit_phase_judge, judge_phases, score_phase
 from pyxem_nas.indexing.plan import (
     Branch,
     IndexingPlan,
     get_specs,
+    make_plan,
     resolve_branches,
 )
 from pyxem_nas.indexing.posterior import (
@@ -36,6 +34,7 @@ from pyxem_nas.indexing.posterior import (
     inplane_bins,
     project_candidates,
 )
+from pyxem_nas.indexing.predictor import KERNEL_LOCK, Predictor, get_predictor
 from pyxem_nas.indexing.refinement import (
     RatedCandidates,
     RefinementSettings,
@@ -49,6 +48,13 @@ from pyxem_nas.indexing.result_store import check_store, describe_run, keep_bloc
 from pyxem_nas.indexing.runtime import Precision, choose_precision
 
 __all__ = [
+    "orient",
+    "match_descriptors",
+    "make_plan",
+    "get_match_library",
+    "MatchingSettings",
+    "MatchLibrary",
+    "Described",
     "Branch",
     "IndexingPlan",
     "KERNEL_LOCK",

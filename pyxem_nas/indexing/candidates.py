@@ -69,7 +69,23 @@ def select_candidates(
     log_posterior
         Logarithm of the posterior mass of each, shape (n, n_candidates + n_twins), -30 at least.
     """
+    return select_with_norms(
+        logits, log_norm, cells, scale=scale, n_candidates=n_candidates, n_twins=n_twins
+    )[:2]
+
+
+def select_with_norms(
+    logits: np.ndarray,
+    log_norm: np.ndarray | None,
+    cells: OrientationCells,
+    *,
+    scale: float = 1.0,
+    n_candidates: int = 6,
+    n_twins: int = 2,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what `select_candidates` does, and the logarithm of the sum of exponentials (n,)."""
     n, n_out = len(logits), n_candidates + n_twins
+    norms = np.empty(n, np.float32)
     quaternions, log_posterior = np.zeros((n, n_out, 4)), np.full((n, n_out), -30.0)
     run_rows(
         _select,
@@ -84,16 +100,22 @@ def select_candidates(
         n_twins,
         quaternions,
         log_posterior,
+        norms,
     )
-    return quaternions, log_posterior
+    return quaternions, log_posterior, norms
 
 
 def log_posterior_at(
-    logits: np.ndarray, log_norm: np.ndarray, cells: OrientationCells, quaternions: np.ndarray
+    logits: np.ndarray,
+    log_norm: np.ndarray,
+    cells: OrientationCells,
+    quaternions: np.ndarray,
+    *,
+    scale: float = 1.0,
 ) -> np.ndarray:
     """Return the log-posterior of given orientations: their cell and the two beside it in plane.
 
-    `quaternions` has shape (n, k, 4); the result (n, k).
+    `quaternions` has shape (n, k, 4); the result (n, k). Logits are in steps of `scale`.
     """
     n, k = quaternions.shape[:2]
     norm = np.linalg.norm(quaternions, axis=-1, keepdims=True)
@@ -103,7 +125,7 @@ def log_posterior_at(
     rows = np.repeat(np.arange(n), k)
     bins = np.round(inplane).astype(int)
     values = [
-        shaped[rows, (bins + turn) % cells.n_inplane, direction] - log_norm[rows]
+        scale * shaped[rows, (bins + turn) % cells.n_inplane, direction] - log_norm[rows]
         for turn in (-1, 0, 1)
     ]
     total = np.logaddexp.reduce(values, axis=0).reshape(n, k)
@@ -144,6 +166,8 @@ def judge_candidates(
     utility = judge.log_posterior * log_posterior + judge.correlation * correlation
     if judge.tolerant:
         utility += judge.tolerant * compare_with_best(rated.tolerant, valid)
+    if judge.matching and rated.matching is not None:
+        utility += judge.matching * compare_with_best(rated.matching, valid)
     utility = np.where(valid, utility, -np.inf)
     none = np.full((len(valid), 1), -np.inf if judge.none is None else judge.none)
     if judge.none_log_posterior:
@@ -359,7 +383,7 @@ def _cell_quaternion(reference, inplane, n_inplane, out):
 @numba.njit(cache=True, nogil=True)
 def _select(
     start, stop, logits, log_norm, scale, references, symmetry, n_inplane, n_candidates, n_twins,
-    quaternions, log_posterior,
+    quaternions, log_posterior, norms,
 ):  # fmt: skip
     n_directions = len(references)
     top = np.zeros(_N_TOP, np.int64)
@@ -378,6 +402,7 @@ def _select(
             norm = log_norm[i]
         else:
             norm = scale * largest + np.log(_sum_exp(row, largest, maxima, scale))
+        norms[i] = norm
         _top_cells(row, maxima, top, value)
         n_kept = 0
         for t in range(_N_TOP):

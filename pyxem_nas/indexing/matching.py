@@ -29,11 +29,13 @@ __all__ = [
     "get_match_library",
     "match_descriptors",
     "match_spectra",
+    "score_everywhere",
+    "score_spectra",
     "transform",
 ]
 
-_DISTINCT = 6.0  # degrees within which two peaks are one
-_GROUPS_PER_TASK = 8  # of patterns: the maxima of all templates fit the cache
+N_CANDIDATES = 12  # distinct peaks: of 99 in 100 patterns one of them is right
+DISTINCT_COSINE = float(np.cos(np.deg2rad(6.0) / 2))  # peaks nearer than 6 degrees are one
 
 
 def transform(
@@ -53,8 +55,8 @@ def transform(
     Returns
     -------
     spectra
-        In groups of four patterns, shape (n_groups, n_harmonics, 8, n_radial), float32: the real
-        and the imaginary part of each; the same for all phases.
+        Shape (n, n_harmonics, 2, n_radial), float32: real and imaginary parts; the same for all
+        phases.
     """
     n_harmonics = n_harmonics or count_harmonics(MatchingSettings(), spec)
     n_padded = -(-spec.n_radial // 4) * 4
@@ -65,43 +67,90 @@ def transform(
     weights = np.zeros(n_padded, np.float32)
     weights[: spec.n_radial] = np.sqrt(spec.radii)
     waves = _make_waves(n_harmonics, spec.n_azimuthal)
-    n_groups = -(-len(padded) // kernel.GROUP)
-    spectra = np.zeros((n_groups, n_harmonics, 2 * kernel.GROUP, n_padded), np.float32)
-    run_rows(kernel.transform, n_groups, np.ascontiguousarray(padded), weights, waves, spectra)
+    spectra = np.zeros((len(padded), n_harmonics, 2, n_padded), np.float32)
+    run_rows(kernel.transform, len(padded), np.ascontiguousarray(padded), weights, waves, spectra)
     return spectra
 
 
 def match_spectra(
-    spectra: np.ndarray, library: MatchLibrary, *, n_best: int = 12
+    spectra: np.ndarray, library: MatchLibrary, *, n_best: int = N_CANDIDATES
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct orientations of highest correlation; see `match_descriptors`.
 
-    `spectra` are `transform`'s; there are as many rows as these hold patterns, a multiple of four.
+    `spectra` are `transform`'s.
     """
-    n_threads = max(1, numba.get_num_threads())
-    n = len(spectra) * kernel.GROUP
-    quaternions, scores = np.zeros((n, n_best, 4)), np.zeros((n, n_best), np.float32)
+    quaternions = np.zeros((len(spectra), n_best, 4))
+    scores = np.zeros((len(spectra), n_best), np.float32)
+    n_groups = -(-len(spectra) // kernel.GROUP)
+    per_thread = -(-n_groups // max(1, numba.get_num_threads()))
     run_rows(
         kernel.match,
-        len(spectra),
-        spectra,
+        n_groups,
+        *_arguments(spectra, library),
+        *kernel.make_tables(library.n_angles, library.n_harmonics // 2),
+        library.n_angles,
+        DISTINCT_COSINE,
+        quaternions,
+        scores,
+        rows=min(kernel.GROUPS_PER_TASK, max(1, per_thread)),
+    )
+    return quaternions, scores
+
+
+def score_spectra(
+    spectra: np.ndarray, library: MatchLibrary, quaternions: np.ndarray
+) -> np.ndarray:
+    """Return the correlation of orientations (n, k, 4) at the nearest points of the grid, (n, k).
+
+    What `match_spectra` would give had it looked at these only; 0 for all-zero orientations.
+    """
+    quaternions = np.ascontiguousarray(quaternions, np.float64)
+    scores = np.zeros(quaternions.shape[:2], np.float32)
+    arguments = _arguments(spectra, library)
+    run_rows(kernel.score, len(spectra), *arguments, library.n_angles, quaternions, scores)
+    return scores
+
+
+def score_everywhere(spectra: np.ndarray, library: MatchLibrary) -> np.ndarray:
+    """Return all correlations of one pattern, shape (2, n_templates, n_angles).
+
+    Of templates and of their mirror images, turned by whole steps of ``360 / n_angles`` degrees.
+    For looking at one pattern: `match_spectra` is a thousand times as fast.
+    """
+    harmonics = order_harmonics(library.n_harmonics)
+    pattern = spectra[0, :, 0] + 1j * spectra[0, :, 1]
+    tiles = library.coefficients.reshape(len(library.coefficients), -1, 2, kernel.TILE)
+    templates = (tiles[:, :, 0] + 1j * tiles[:, :, 1]).transpose(0, 2, 1)
+    templates = templates.reshape(-1, templates.shape[2])[: library.n_templates]
+    angles = 2 * np.pi * np.arange(library.n_angles) / library.n_angles
+    waves = np.exp(1j * np.outer(harmonics, angles))
+    ends = np.cumsum(library.ranks)
+    products = np.empty((2, library.n_templates, len(harmonics)), complex)
+    for h, (end, rank) in enumerate(zip(ends, library.ranks, strict=True)):
+        projected = pattern[h] @ library.bases[h, :, :rank]
+        ours = templates[:, end - rank : end]
+        products[0, :, h], products[1, :, h] = ours.conj() @ projected, ours @ projected
+    return (products @ waves).real
+
+
+def _arguments(spectra: np.ndarray, library: MatchLibrary) -> tuple:
+    """Return what the kernel's functions take first."""
+    return (
+        np.ascontiguousarray(spectra),
         library.bases,
         library.coefficients,
         library.ranks,
         library.references,
         library.symmetry,
-        *kernel.make_tables(library.n_angles, spectra.shape[1] // 2),
-        library.n_angles,
-        np.cos(np.deg2rad(_DISTINCT) / 2),
-        quaternions,
-        scores,
-        rows=min(_GROUPS_PER_TASK, max(1, -(-len(spectra) // n_threads))),
     )
-    return quaternions, scores
 
 
 def match_descriptors(
-    descriptors: np.ndarray, library: MatchLibrary, spec: DescriptorSpec, *, n_best: int = 12
+    descriptors: np.ndarray,
+    library: MatchLibrary,
+    spec: DescriptorSpec,
+    *,
+    n_best: int = N_CANDIDATES,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct orientations of highest correlation.
 
@@ -134,11 +183,8 @@ def match_descriptors(
     additions alone. Of each template the highest correlation in each quarter turn is kept; of all
     these the 128 highest are looked at for distinct orientations.
     """
-    n = len(descriptors)
-    quaternions, scores = match_spectra(
-        transform(descriptors, spec, n_harmonics=library.n_harmonics), library, n_best=n_best
-    )
-    return quaternions[:n], scores[:n]
+    spectra = transform(descriptors, spec, n_harmonics=library.n_harmonics)
+    return match_spectra(spectra, library, n_best=n_best)
 
 
 @cache

@@ -22,6 +22,7 @@ from pyxem_nas.indexing.candidates import (
 _FASTMATH = {"contract", "reassoc", "nsz"}
 TILE = 64  # templates that are compared at once
 GROUP = 4  # patterns that are compared at once
+GROUPS_PER_TASK = 8  # the maxima of all templates fit the cache
 _N_QUARTERS = 8  # of a turn, of the template and of its mirror image
 _N_TOP = 128  # highest grid points looked at for distinct peaks
 _REACH = 3.5  # standard deviations at which spots and rocking curves end
@@ -117,35 +118,35 @@ def _turn_over(descriptor, weights, turned):
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def transform(start, stop, descriptors, weights, waves, spectra):
-    """Fill in Fourier coefficients of descriptors along azimuth, of groups of patterns.
+    """Fill in Fourier coefficients of descriptors along azimuth.
 
     `weights` (n_radial,) are roots of the bins' area; `waves` (2 n_harmonics, n_azimuthal) cosines
     and sines of one harmonic after the other. All axes are padded with zeros to multiples of 4.
-    `spectra` (n_groups, n_harmonics, 2 * GROUP, n_radial): real and imaginary part of each
-    pattern.
+    `spectra` (n, n_harmonics, 2, n_radial): real and imaginary parts.
     """
-    n, n_radial, n_azimuthal = descriptors.shape
-    n_harmonics = len(waves) // 2
+    n_radial, n_azimuthal = descriptors.shape[1:]
     turned = np.empty((n_azimuthal, n_radial), np.float32)
-    waved = np.empty((2 * n_harmonics, n_radial), np.float32)
-    for g in range(start, stop):
-        for i in range(min(GROUP, n - g * GROUP)):
-            _turn_over(descriptors[g * GROUP + i], weights, turned)
-            _multiply(waves, n_azimuthal, turned.ravel(), 0, n_radial, n_radial, waved)
-            for h in range(n_harmonics):
-                for r in range(n_radial):
-                    spectra[g, h, 2 * i, r] = waved[2 * h, r]
-                    spectra[g, h, 2 * i + 1, r] = waved[2 * h + 1, r]
+    for i in range(start, stop):
+        _turn_over(descriptors[i], weights, turned)
+        rows = spectra[i].reshape(len(waves), n_radial)
+        _multiply(waves, n_azimuthal, turned.ravel(), 0, n_radial, n_radial, rows)
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _project(spectra, bases, projected):
-    """Fill in the coefficients of a group of patterns in a library's radial profiles."""
+def _project(spectra, bases, rows, projected):
+    """Fill in the coefficients of up to GROUP patterns in a library's radial profiles.
+
+    `spectra` (n, n_harmonics, 2, n_radial), `projected` (n_harmonics, 2 GROUP, n_ranks); `rows`
+    (2 GROUP, n_radial) is a workspace of zeros.
+    """
     n_harmonics, n_radial, n_ranks = bases.shape
     flat = bases.ravel()
     for h in range(n_harmonics):
+        for i in range(2 * len(spectra)):
+            for r in range(n_radial):
+                rows[i, r] = spectra[i // 2, h, i % 2, r]
         start = h * n_radial * n_ranks
-        _multiply(spectra[h], n_radial, flat, start, n_ranks, n_ranks, projected[h])
+        _multiply(rows, n_radial, flat, start, n_ranks, n_ranks, projected[h])
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH | {"nnan", "ninf"}, error_model="numpy")
@@ -289,12 +290,11 @@ def match(
     """
     n_harmonics = spectra.shape[1]
     n_tiles, n_ranks = len(tiles), bases.shape[2]
-    n = stop - first
+    n = min(stop - first, GROUPS_PER_TASK)
     value = np.empty((n, GROUP, n_tiles, _N_QUARTERS, TILE), np.float32)
     place = np.zeros((n, GROUP, n_tiles, _N_QUARTERS, TILE), np.int32)
     projected = np.zeros((n, n_harmonics, 2 * GROUP, n_ranks), np.float32)
-    for g in range(n):
-        _project(spectra[first + g], bases, projected[g])
+    rows = np.zeros((2 * GROUP, bases.shape[1]), np.float32)
     work = (
         np.empty((n_harmonics, 2 * GROUP, 2 * TILE), np.float32),
         np.empty((8, n_angles // 4, TILE), np.float32),
@@ -302,16 +302,119 @@ def match(
         np.empty((_N_QUARTERS, TILE), np.float32),
         np.empty((_N_QUARTERS, TILE), np.int32),
     )
-    for t in range(n_tiles):  # outside: a tile stays in the cache for all groups
+    for begin in range(first, stop, GROUPS_PER_TASK):
+        n = min(stop - begin, GROUPS_PER_TASK)
         for g in range(n):
-            _correlate(
-                projected[g], tiles[t], ranks, cosines, sines, work, value[g, :, t],
-                place[g, :, t],
-            )  # fmt: skip
-    for g in range(n):
-        for i in range(GROUP):
-            row = (first + g) * GROUP + i
-            _choose_distinct(
-                value[g, i], place[g, i], references, symmetry, n_angles, cosine,
-                quaternions[row], scores[row],
-            )  # fmt: skip
+            start = (begin + g) * GROUP
+            _project(spectra[start : start + GROUP], bases, rows, projected[g])
+        for t in range(n_tiles):  # outside: a tile stays in the cache for all groups
+            for g in range(n):
+                _correlate(
+                    projected[g], tiles[t], ranks, cosines, sines, work, value[g, :, t],
+                    place[g, :, t],
+                )  # fmt: skip
+        for g in range(n):
+            start = (begin + g) * GROUP
+            for i in range(min(GROUP, len(spectra) - start)):
+                _choose_distinct(
+                    value[g, i], place[g, i], references, symmetry, n_angles, cosine,
+                    quaternions[start + i], scores[start + i],
+                )  # fmt: skip
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _compose(a, b, out):
+    """Fill `out` with the product of two quaternions."""
+    out[0] = a[0] * b[0] - a[1] * b[1] - a[2] * b[2] - a[3] * b[3]
+    out[1] = a[0] * b[1] + a[1] * b[0] + a[2] * b[3] - a[3] * b[2]
+    out[2] = a[0] * b[2] - a[1] * b[3] + a[2] * b[0] + a[3] * b[1]
+    out[3] = a[0] * b[3] + a[1] * b[2] - a[2] * b[1] + a[3] * b[0]
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _find_template(q, references, symmetry, variant):
+    """Return the nearest template, whether it is a mirror image, and the turn in the plane."""
+    best, template, mirrored, operation = -1.0, 0, 0, 0
+    for k in range(len(symmetry)):
+        _compose(symmetry[k], q, variant)
+        w, x, y, z = variant[0], variant[1], variant[2], variant[3]
+        beam_x, beam_y = 2 * (x * z + w * y), 2 * (y * z - w * x)
+        beam_z = 1 - 2 * (x * x + y * y)
+        for t in range(references.shape[1]):
+            r = references[0, t]
+            cosine = beam_x * 2 * (r[1] * r[3] + r[0] * r[2])
+            cosine += beam_y * 2 * (r[2] * r[3] - r[0] * r[1])
+            cosine += beam_z * (1 - 2 * (r[1] * r[1] + r[2] * r[2]))
+            if abs(cosine) > best:
+                best, template, operation = abs(cosine), t, k
+                mirrored = 1 if cosine < 0 else 0
+    _compose(symmetry[operation], q, variant)
+    r = references[mirrored, template]
+    turn_w = r[0] * variant[0] + r[1] * variant[1] + r[2] * variant[2] + r[3] * variant[3]
+    turn_z = r[0] * variant[3] - r[1] * variant[2] + r[2] * variant[1] - r[3] * variant[0]
+    return template, mirrored, -2 * np.arctan2(turn_z, turn_w)
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def _multiply_one(projected, tiles, ranks, template, mirrored, products):
+    """Fill in the product of one pattern and one template, per harmonic (n_harmonics, 2)."""
+    tile, column = tiles[template // TILE], template % TILE
+    row = 0
+    for h in range(len(ranks)):
+        real, imaginary = np.float32(0), np.float32(0)
+        for r in range(ranks[h]):
+            p_real, p_imaginary = projected[h, 0, r], projected[h, 1, r]
+            t_real, t_imaginary = tile[row + r, column], tile[row + r, TILE + column]
+            t_imaginary = t_imaginary if mirrored else -t_imaginary
+            real += p_real * t_real - p_imaginary * t_imaginary
+            imaginary += p_real * t_imaginary + p_imaginary * t_real
+        products[h, 0], products[h, 1] = real, imaginary
+        row += ranks[h]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def score(
+    start, stop, spectra, bases, tiles, ranks, references, symmetry, n_angles, quaternions, scores
+):  # fmt: skip
+    """Fill in the scores (n, k) of orientations (n, k, 4) at the nearest points of the grid.
+
+    The highest within two steps of the in-plane angle; 0 for all-zero orientations. Other arguments
+    as for `match`.
+    """
+    n_harmonics = spectra.shape[1]
+    step = 2 * np.pi / n_angles
+    projected = np.zeros((n_harmonics, 2 * GROUP, bases.shape[2]), np.float32)
+    rows = np.zeros((2 * GROUP, bases.shape[1]), np.float32)
+    products = np.empty((n_harmonics, 2), np.float32)
+    variant = np.empty(4)
+    for i in range(start, stop):
+        _project(spectra[i : i + 1], bases, rows, projected)
+        for k in range(quaternions.shape[1]):
+            q = quaternions[i, k]
+            if q[0] == 0 and q[1] == 0 and q[2] == 0 and q[3] == 0:
+                continue
+            t, mirrored, turn = _find_template(q, references, symmetry, variant)
+            _multiply_one(projected, tiles, ranks, t, mirrored, products)
+            nearest = np.floor(turn / step)
+            for offset in range(-2, 3):
+                angle = (nearest + offset + 0.5) * step
+                total = 0.0
+                for h in range(n_harmonics):
+                    harmonic = 2 * (h + 1) if h < n_harmonics // 2 else 2 * h + 1 - n_harmonics
+                    total += products[h, 0] * np.cos(harmonic * angle)
+                    total -= products[h, 1] * np.sin(harmonic * angle)
+                scores[i, k] = max(scores[i, k], total)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def drop_known(start, stop, candidates, known, symmetry, cosine):
+    """Set candidates (n, k, 4) to 0, in place, that are near one of the known (n, m, 4)."""
+    variants = np.empty((4, len(symmetry)))
+    for i in range(start, stop):
+        for k in range(candidates.shape[1]):
+            list_variants(candidates[i, k], symmetry, variants)
+            for m in range(known.shape[1]):
+                if largest_product(variants, known[i, m]) > cosine:
+                    for c in range(4):
+                        candidates[i, k, c] = 0
+                    break

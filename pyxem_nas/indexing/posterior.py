@@ -1,8 +1,8 @@
 """Where else could it be: the network's posterior over orientations, for one pattern.
 
 Owns the numbers behind :func:`pyxem_nas.plot_posterior`. The posterior comes from the bundle's
-network and the candidates from the branch that `index_phase_orientation` takes, so that the figure
-shows what the map's answer was chosen from.
+network, or from exhaustive matching where there is none, and the candidates from the branch that
+`index_phase_orientation` takes, so that the figure shows what the map's answer was chosen from.
 """
 
 from __future__ import annotations
@@ -20,14 +20,19 @@ from pyxem_nas.diffraction import (
     OrientationCells,
     disorientation_angles,
     laue_operations,
+    multiply_quaternions,
+    name_proper_group,
     rotate_vectors,
     to_orix,
 )
-from pyxem_nas.indexing.block import get_predictor
-from pyxem_nas.indexing.plan import IndexingPlan, get_specs, resolve_branches
+from pyxem_nas.indexing.block import describe
+from pyxem_nas.indexing.branches import get_judge, get_library, orient
+from pyxem_nas.indexing.described import Described
+from pyxem_nas.indexing.matching import score_everywhere
+from pyxem_nas.indexing.plan import IndexingPlan, get_specs, make_plan
+from pyxem_nas.indexing.predictor import Predictor, get_predictor
 from pyxem_nas.patterns import (
     Detector,
-    compute_descriptors,
     find_centers,
     get_acquisition,
     get_centers,
@@ -127,7 +132,10 @@ def compute_posterior(
     detector_flip: Literal["x", "y"] | None = None,
     distortion: np.ndarray | None = None,
 ) -> Posterior:
-    """Return the posterior over orientations for one pattern; see `plot_posterior`."""
+    """Return the posterior over orientations for one pattern; see `plot_posterior`.
+
+    Of a phase without a network it is what exhaustive matching tells: the exponential of the score.
+    """
     bundle = bundle if isinstance(bundle, ModelBundle) else ModelBundle.load(bundle)
     if phase is not None and phase not in bundle.phase_names:
         raise ValueError(f"no phase {phase!r} in the bundle; it has {bundle.phase_names!r}")
@@ -142,28 +150,26 @@ def compute_posterior(
     )
     unset = center is None and all(axis.offset == 0 for axis in s.axes_manager.signal_axes)
     center = find_centers(s, scale) if unset else get_centers(s, center, scale)
-    plan = IndexingPlan(
+    plan = make_plan(
         bundle,
         make_sampler(detector, *get_specs(bundle)),
-        resolve_branches(bundle, method),
-        acquisition,
+        method=method,
+        acquisition=acquisition,
         n_best=n_candidates,
-    )
+    ).see(center)
     pattern = np.asarray(s.data)
-    described = compute_descriptors(pattern[np.newaxis], center[np.newaxis], plan.sampler)
-    descriptors, polar, *cartesian = described
-    if not descriptors.any():
+    described = describe(pattern[np.newaxis], center[np.newaxis], plan)
+    if not described.descriptors.any():
         raise ValueError("the pattern is empty: there is no posterior over orientations")
     predictor = get_predictor(bundle)
-    inputs = cartesian[0] if cartesian else descriptors
-    phase_probability = _classify(predictor, inputs)
+    phase_probability = None
+    if "phase" in bundle.models:
+        phase_probability = np.exp(predictor.log_phase_probability(described.phase_input)[0])
     phase_id = _choose_phase(bundle, phase, phase_probability)
-    cells = bundle.cells[phase_id]
-    logits, norms = predictor.run(f"orientation_{phase_id}", descriptors)
-    answers = predictor.orient(phase_id, descriptors, polar, plan)
+    cells, shares = _spread(predictor, phase_id, described, plan)
+    answers = orient(predictor, phase_id, described, plan)
     found, probability = answers["quaternions"][0], answers["probability"][0]
     new = [k for k in range(len(found)) if not (found[:k] == found[k]).all(axis=-1).any()]
-    shares = np.exp(logits[0].astype(float) - norms[0]).reshape(cells.n_inplane, -1)
     return Posterior(
         pattern,
         center,
@@ -177,6 +183,33 @@ def compute_posterior(
         probability[new],
         _sum_around(found[new], cells, shares, laue_operations(bundle.phases[phase_id])),
     )
+
+
+def _spread(
+    predictor: Predictor, phase_id: int, described: Described, plan: IndexingPlan
+) -> tuple[OrientationCells, np.ndarray]:
+    """Return cells and their probability: by the network, else by exhaustive matching."""
+    if predictor.bundle.has_orientation_network(phase_id):
+        cells = predictor.bundle.cells[phase_id]
+        logits, norms = predictor.run(f"orientation_{phase_id}", described.descriptors)
+        shares = np.exp(logits[0].astype(float) - norms[0])
+        return cells, shares.reshape(cells.n_inplane, -1)
+    library = get_library(predictor, phase_id, plan)
+    scores = score_everywhere(described.spectra, library)
+    directions = rotate_vectors(library.references, np.array([0.0, 0.0, 1.0])).reshape(-1, 3)
+    cells = OrientationCells(
+        name_proper_group(library.symmetry), directions, library.n_angles, library.symmetry
+    )
+    # the mirror images' angles count from a reference of their own
+    turns = multiply_quaternions(
+        cells.references * [1, -1, -1, -1], library.references.reshape(-1, 4)
+    )
+    steps = np.rint(-np.arctan2(turns[:, 3], turns[:, 0]) / np.pi * library.n_angles).astype(int)
+    rows = (np.arange(library.n_angles)[:, None] - steps) % library.n_angles
+    shares = np.take_along_axis(scores.reshape(len(directions), -1).T, rows, axis=0)
+    weight = get_judge(predictor, phase_id, "match fast").matching
+    shares = np.exp(weight * (shares / max(shares.max(), 1e-9) - 1))
+    return cells, shares / shares.sum()
 
 
 def _sum_around(
@@ -195,17 +228,8 @@ def _sum_around(
     )  # fmt: skip
 
 
-def _classify(predictor: Any, inputs: np.ndarray) -> np.ndarray | None:
-    """Return the calibrated probability of each phase and of none of them."""
-    if "phase" not in predictor.bundle.models:
-        return None
-    logits = predictor.run("phase", inputs)[0][0].astype(float)
-    scaled = np.exp((logits - logits.max()) / (predictor.bundle.phase_temperature or 1.0))
-    return scaled / scaled.sum()
-
-
 def _choose_phase(bundle: ModelBundle, name: str | None, probability: np.ndarray | None) -> int:
-    """Return the phase to look at, one that has an orientation network."""
+    """Return the phase to look at."""
     if name is None and probability is None and len(bundle.phases) > 1:
         raise ValueError(
             f"bundle {bundle.name!r} has no phase network; name the phase, one of "
@@ -215,12 +239,6 @@ def _choose_phase(bundle: ModelBundle, name: str | None, probability: np.ndarray
         phase_id = bundle.phase_names.index(name)
     else:
         phase_id = 0 if probability is None else int(probability[:-1].argmax())
-    if not bundle.has_orientation_network(phase_id):
-        raise ValueError(
-            f"phase {bundle.phase_names[phase_id]!r} has no orientation network in bundle "
-            f"{bundle.name!r}, and template matching gives no posterior; train one with "
-            "search_models"
-        )
     return phase_id
 
 

@@ -68,6 +68,8 @@ class RatedCandidates(NamedTuple):
     """Shape (n, k), in 0 to 1."""
     tolerant: np.ndarray
     """The same with a broad rocking curve, shape (n, k), in 0 to 1."""
+    matching: np.ndarray | None = None
+    """Score of exhaustive matching at the grid, shape (n, k); None: there was none."""
 
 
 def refine_candidates(

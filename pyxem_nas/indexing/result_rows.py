@@ -10,7 +10,7 @@ import numpy as np
 
 from pyxem_nas.indexing.plan import PER_CANDIDATE, PROPERTIES, SECOND, IndexingPlan
 
-NETWORK, TEMPLATE, OTHER = 0, 1, 2
+NETWORK, TEMPLATE, OTHER, MATCH = 0, 1, 2, 3
 
 
 def empty_answers(n: int, plan: IndexingPlan) -> dict[str, np.ndarray]:

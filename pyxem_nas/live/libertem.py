@@ -22,6 +22,7 @@ from pyxem_nas.indexing import (
     choose_precision,
     get_specs,
     index_block,
+    make_plan,
     resolve_branches,
     split_rows,
 )
@@ -128,7 +129,7 @@ class PhaseOrientationUDF(UDF):
                 'PhaseOrientationUDF needs LiberTEM; install it with pip install "pyxem-nas[live]"'
             )
         # LiberTEM makes copies of a UDF from its arguments: all of this must bear repetition
-        bundle = get_bundle(bundle)
+        bundle = get_bundle(bundle, acquisition)
         if phases is not None:
             bundle = bundle.select_phases(list(phases))
         resolve_branches(bundle, method)
@@ -168,17 +169,13 @@ class PhaseOrientationUDF(UDF):
         p = self.params
         shape = tuple(int(n) for n in self.meta.dataset_shape.sig)
         detector = Detector(shape, p.scale, p.distortion, p.detector_flip, p.mask)
-        plan = IndexingPlan(
-            bundle=p.bundle,
-            sampler=make_sampler(detector, *get_specs(p.bundle)),
-            branches=resolve_branches(p.bundle, p.method),
-            acquisition=p.acquisition,
-            n_best=p.n_best,
-            refine=p.refine,
-            template_threshold=p.template_threshold,
-            min_confidence=p.min_confidence,
-            precision=p.precision,
-        )
+        sampler = make_sampler(detector, *get_specs(p.bundle))
+        names = (
+            "method", "acquisition", "n_best", "refine", "template_threshold", "min_confidence",
+            "precision",
+        )  # fmt: skip
+        plan = make_plan(p.bundle, sampler, **{name: getattr(p, name) for name in names})
+        plan = plan.see(p.center)
         return {"plan": plan}
 
     def process_partition(self, partition: np.ndarray) -> None:

@@ -192,7 +192,7 @@ def test_networks_of_other_phases_are_refused_when_used():
     # the hashes are right, and only the shapes tell that the networks were exchanged
     import dataclasses
 
-    from pyxem_nas.indexing.block import Predictor
+    from pyxem_nas.indexing.predictor import Predictor
 
     steel = ModelBundle.load("steel")
     models = dict(steel.models)

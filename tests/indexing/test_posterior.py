@@ -135,9 +135,6 @@ def test_what_gives_no_posterior_is_told(silver, steel):
         plot_posterior(s, bundle, "gold")
     with pytest.raises(ValueError, match="the pattern is empty"):
         plot_posterior(as_signal(np.zeros_like(image)), bundle)
-    templates = ModelBundle.from_phases(PhaseList([steel["NbC"]]), Acquisition())
-    with pytest.raises(ValueError, match="'NbC' has no orientation network"):
-        plot_posterior(s, templates)
     both = ModelBundle.from_phases(PhaseList([steel["NbC"], steel["ferrite"]]), Acquisition())
     with pytest.raises(ValueError, match="has no phase network; name the phase"):
         plot_posterior(s, both)

@@ -1,0 +1,60 @@
+"""A stack of patterns as indexing looks at it: the same rows, described in several ways.
+
+Owns `Described`. How descriptors are made belongs to `patterns`, what is done with them to
+`branches` and the rooms above it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from pyxem_nas.indexing.matching import transform
+from pyxem_nas.patterns import DescriptorSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """Descriptors of n patterns.
+
+    Parameters
+    ----------
+    descriptors
+        Of the bundle's spec, shape (n, n_radial, n_azimuthal), float32.
+    polar
+        The finer ones that refinement looks at, as `refinement.get_refinement_spec` says.
+    spec
+        Of `descriptors`.
+    cartesian
+        What the phase network takes where it takes patterns; None: it takes descriptors.
+    """
+
+    descriptors: np.ndarray
+    polar: np.ndarray
+    spec: DescriptorSpec
+    cartesian: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.descriptors)
+
+    @property
+    def phase_input(self) -> np.ndarray:
+        """What the phase network takes."""
+        return self.descriptors if self.cartesian is None else self.cartesian
+
+    @cached_property
+    def spectra(self) -> np.ndarray:
+        """What exhaustive matching takes, the same for all phases; made when first asked for."""
+        return transform(self.descriptors, self.spec)
+
+    def take(self, rows: np.ndarray) -> Described:
+        """Return the patterns of some rows."""
+        if len(rows) == len(self) and np.array_equal(rows, np.arange(len(self))):
+            return self
+        cartesian = None if self.cartesian is None else self.cartesian[rows]
+        taken = Described(self.descriptors[rows], self.polar[rows], self.spec, cartesian)
+        if "spectra" in self.__dict__:
+            taken.__dict__["spectra"] = self.spectra[rows]
+        return taken

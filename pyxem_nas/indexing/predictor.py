@@ -1,0 +1,139 @@
+"""What of a bundle is ready for use in this process: networks, reflections, symmetry.
+
+Owns `Predictor` and the networks' answers, logits and candidates. Loaded once per process and kept
+by the bundle's hash; what is made of the answers belongs to `branches`.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from pyxem_nas.bundles import BundleError, ModelBundle
+from pyxem_nas.diffraction import Reflections, get_reflections, laue_operations
+from pyxem_nas.indexing.candidates import (
+    log_posterior_at,
+    select_candidates,
+    select_with_norms,
+    sum_exponentials,
+)
+from pyxem_nas.indexing.runtime import Network, Precision, Sample, choose_precision, load_network
+
+KERNEL_LOCK = threading.RLock()  # TensorFlow and numba use all cores by themselves
+_N_PREDICTORS = 4  # kept in a process
+_predictors: dict[tuple[str, str], Predictor] = {}
+
+
+def get_predictor(bundle: ModelBundle, precision: Precision = "auto") -> Predictor:
+    """Return the loaded networks and reflections of a bundle, one per process and precision."""
+    key = bundle.hash, choose_precision(precision)
+    with KERNEL_LOCK:
+        predictor = _predictors.get(key)
+        if predictor is None:
+            if len(_predictors) >= _N_PREDICTORS:
+                _predictors.pop(next(iter(_predictors)))
+            predictor = _predictors[key] = Predictor(bundle, key[1])
+        return predictor
+
+
+class Predictor:
+    """Networks and reflections of a bundle, ready for use in this process.
+
+    Parameters
+    ----------
+    bundle
+        The bundle.
+    precision
+        Of the networks' arithmetic.
+    """
+
+    def __init__(self, bundle: ModelBundle, precision: Precision = "auto") -> None:
+        self.bundle = bundle
+        self.precision = choose_precision(precision)
+        self.reflections: Reflections = get_reflections(bundle.phases)
+        self.symmetry = [laue_operations(p) for p in bundle.phases]
+        self._networks: dict[str, Network] = {}
+
+    def run(self, name: str, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return a network's logits (n, n_out) and the log of the sum of their exponentials."""
+        network = self._get_network(name)
+        logits = np.concatenate(list(network.predict_all(inputs)))
+        logits = logits.astype(np.float32, copy=False) * np.float32(network.scale)
+        return logits, sum_exponentials(logits)
+
+    def find_candidates(
+        self, phase_id: int, descriptors: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return candidates and their log-posterior, as `select_candidates` does.
+
+        The logits, up to a third of a megabyte a pattern, are looked at batch by batch.
+        """
+        network, cells = self._get_network(f"orientation_{phase_id}"), self.bundle.cells[phase_id]
+        parts = [
+            select_candidates(logits, None, cells, scale=network.scale)
+            for logits in network.predict_all(descriptors)
+        ]
+        quaternions, log_posterior = zip(*parts, strict=True)
+        return np.concatenate(quaternions), np.concatenate(log_posterior)
+
+    def find_and_weigh(
+        self, phase_id: int, descriptors: np.ndarray, known: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what `find_candidates` does and the log-posterior (n, m) of others (n, m, 4)."""
+        network, cells = self._get_network(f"orientation_{phase_id}"), self.bundle.cells[phase_id]
+        parts, start = [], 0
+        for logits in network.predict_all(descriptors):
+            rows = slice(start, start + len(logits))
+            quaternions, log_posterior, norms = select_with_norms(
+                logits, None, cells, scale=network.scale
+            )
+            weighed = log_posterior_at(logits, norms, cells, known[rows], scale=network.scale)
+            parts.append((quaternions, log_posterior, weighed))
+            start += len(logits)
+        return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
+
+    def classify(
+        self, inputs: np.ndarray, *, reject: bool
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return phase id and its probability; None where physics decides.
+
+        With `reject`, n_phases stands for "none of these".
+        """
+        if "phase" in self.bundle.models:
+            probability = np.exp(self.log_phase_probability(inputs))
+            # without rejection "none of these" is no answer
+            allowed = probability if reject else probability[:, :-1]
+            return allowed.argmax(axis=1), allowed.max(axis=1)
+        if len(self.bundle.phases) == 1:
+            return np.zeros(len(inputs), int), np.full(len(inputs), np.nan)
+        return None, None
+
+    def log_phase_probability(self, inputs: np.ndarray) -> np.ndarray:
+        """Return the logarithm of the phase network's probabilities, (n, n_phases + 1)."""
+        logits, _ = self.run("phase", inputs)
+        scaled = logits.astype(np.float64) / (self.bundle.phase_temperature or 1.0)
+        return scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
+
+    def _get_network(self, name: str) -> Network:
+        """Return a network, loaded at its first use."""
+        if name not in self._networks:
+            content = self.bundle.models[name]
+            network = load_network(content, self.precision, Sample(self.bundle, name))
+            _check_shapes(network, name, self.bundle)
+            self._networks[name] = network
+        return self._networks[name]
+
+
+def _check_shapes(network: Network, name: str, bundle: ModelBundle) -> None:
+    """Raise BundleError where a network is not one for what the bundle says of it."""
+    if name == "phase":
+        expected = ((bundle.pattern_spec or bundle.spec).shape, len(bundle.phases) + 1)
+    else:
+        expected = (bundle.spec.shape, bundle.cells[int(name.removeprefix("orientation_"))].n_cells)
+    found = network.input_shape, network.n_outputs
+    if found != expected:
+        raise BundleError(
+            f"network {name!r} of bundle {bundle.name!r} takes and gives {found!r}, its phases and "
+            f"descriptor need {expected!r}; make the bundle anew"
+        )
