@@ -128,9 +128,9 @@ def search_models(
         If a phase is no checked crystal (see `read_phases`), or `directory` was begun with other
         settings, of which the crystals' atoms are a part.
     """
-    names = [phase.name for _, phase in phase_list]
+    phases = number_phases([phase for _, phase in phase_list])
     task = BundleTask(
-        phases=tuple(phase for _, phase in number_phases([phase for _, phase in phase_list])),
+        phases=tuple(phase for _, phase in phases),
         acquisition=acquisition,
         spec=spec or DescriptorSpec(),
         randomization=randomization or _randomization_for(acquisition),
@@ -151,28 +151,14 @@ def search_models(
         search_phase=search_phase,
         shared_architecture=shared_architecture,
     )
-    directory = Path(directory or tempfile.mkdtemp(prefix="pyxem-nas-"))
-    directory.mkdir(parents=True, exist_ok=True)
-    workshop = Workshop(directory, report)
-    donors = {} if initial is None else _find_donors(initial, names)
-    settings = task.to_dict()
-    if donors:
-        settings["initial"] = {
-            "name": initial.name,
-            "settings": dict(initial.provenance.get("settings", {})),
-            "networks": {n: hashlib.sha256(content).hexdigest() for n, content in donors.items()},
-        }
+    workshop = Workshop.open(directory or tempfile.mkdtemp(prefix="pyxem-nas-"), report)
+    donors = {} if initial is None else _find_donors(initial, phases.names)
+    settings = task.to_dict() | ({"initial": _describe(initial, donors)} if donors else {})
     workshop.check_settings(settings)
     started = time.perf_counter()
     bundle, figures = _make_bundle(task, workshop, donors, name)
-    provenance = {
-        "settings": settings,
-        "validation": figures,
-        "versions": {package: version(package) for package in _PACKAGES},
-        "date": date.today().isoformat(),
-        "seconds_of_last_run": round(time.perf_counter() - started),
-    }
-    return dataclasses.replace(bundle, provenance=provenance)
+    seconds = round(time.perf_counter() - started)
+    return dataclasses.replace(bundle, provenance=_describe_run(settings, figures, seconds))
 
 
 def _make_bundle(
@@ -206,6 +192,28 @@ def _make_bundle(
         pattern_spec=task.pattern_spec,
     )
     return calibrate(bundle, source, seed=task.seed, n_dynamical=min(1000, task.n_dynamical))
+
+
+def _describe_run(
+    settings: Mapping[str, Any], figures: Mapping[str, Any], seconds: int
+) -> dict[str, Any]:
+    """Return a bundle's provenance."""
+    return {
+        "settings": settings,
+        "validation": figures,
+        "versions": {package: version(package) for package in _PACKAGES},
+        "date": date.today().isoformat(),
+        "seconds_of_last_run": seconds,
+    }
+
+
+def _describe(initial: ModelBundle, donors: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return what tells the bundle that networks start from."""
+    return {
+        "name": initial.name,
+        "settings": dict(initial.provenance.get("settings", {})),
+        "networks": {n: hashlib.sha256(content).hexdigest() for n, content in donors.items()},
+    }
 
 
 def _find_donors(initial: ModelBundle, names: list[str]) -> dict[str, bytes]:

@@ -24,6 +24,13 @@ class Workshop:
     directory: Path
     report: Callable[[str], None]
 
+    @classmethod
+    def open(cls, directory: Path | str, report: Callable[[str], None]) -> Workshop:
+        """Return the workshop in a folder, made if it is not there."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        return cls(directory, report)
+
     def check_settings(self, settings: dict[str, Any]) -> None:
         """Write the settings, or refuse a directory that was begun with others."""
         path = self.directory / "settings.json"

@@ -30,7 +30,7 @@ from pyxem_nas.maps.files import read_map
 from pyxem_nas.maps.grains import balance_grains, segment_grains, split_grains
 from pyxem_nas.scans import source as scan_source
 from pyxem_nas.scans.source import DescriptorSource
-from pyxem_nas.training import fine_tuning, network_tuning
+from pyxem_nas.training import fine_tuning, lessons, network_tuning
 from pyxem_nas.training.camera_fit import fit_camera
 from pyxem_nas.training.fine_tuning import fine_tune
 from pyxem_nas.training.measured import (
@@ -142,11 +142,10 @@ def map_of(quaternions, phase, shape=(6, 8), **properties):
 
 
 def describe(bundle, signal, quaternions):
-    scan = fine_tuning._open_scan(bundle, signal, None, None, None, None, None)
+    scan = lessons.open_scan(bundle, signal, None, None)
     rows = np.arange(len(quaternions))
-    return fine_tuning._describe(
-        scan, rows, np.zeros(len(rows), int), quaternions, rows // 4, bundle, fine=True
-    )
+    labels = lessons._Labels(np.zeros(len(rows), int), quaternions, rows // 4)
+    return lessons._describe(scan, rows, labels, bundle, fine=True)
 
 
 @pytest.mark.parametrize("frame", [MapFrame(False, 0), MapFrame(False, 90), MapFrame(True, 33)])
@@ -349,7 +348,7 @@ def test_self_training_learns_from_its_own_answers(tiny, quick, grain_scan, monk
     rows = {"phase_probability": np.full(48, 0.99), "orientation_probability": np.full(48, 0.99)}
     rows["orientation_probability"][:16] = 0.3
     monkeypatch.setattr(
-        fine_tuning, "_index_for_training", lambda *a: map_of(truth, steel["NbC"], **rows)
+        lessons, "_index_for_training", lambda *a: map_of(truth, steel["NbC"], **rows)
     )
     # without judges it would refuse: they are what its confidence comes from
     calibrated = dataclasses.replace(
