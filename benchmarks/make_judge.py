@@ -6,21 +6,26 @@
 
 A conditional logit over the candidates of a pattern and "none of them" (McFadden 1974), one set of
 weights for all crystals. Forms are compared by cross-validation over *crystals*: each is judged by
-weights that no pattern of it took part in. The weights of the chosen form are `DEFAULT_JUDGES` of
-`bundles.judges`.
+weights that no pattern of it took part in. Beside the logit stands a network over the set of
+candidates, found by AutoKeras: it is what is shipped, `bundles/shipped/judge.npz`.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 from report import _table, describe_run
 from scipy.optimize import minimize
 
+from pyxem_nas.bundles import JudgeArchitecture, SetJudge, make_features
 from pyxem_nas.maps.statistics import expected_calibration_error
+from pyxem_nas.training.judge_search import fit_judge_network, search_judge
+from pyxem_nas.training.search import SearchSettings
 
+JUDGE = Path(__file__).parents[1] / "pyxem_nas" / "bundles" / "shipped" / "judge.npz"
 N_FOLDS = 5
 RIGHT = 5.0  # degrees
 PRIOR = 1e3  # variance of weights whose terms are at most 1
@@ -130,10 +135,56 @@ def by_crystal(values: np.ndarray, crystals: np.ndarray) -> tuple[float, float]:
     return float(means.mean()), float(means.std(ddof=1) / np.sqrt(len(means)))
 
 
+def compare_logits(columns, right, valid, folds) -> list[list[str]]:
+    """Return a row of the table for each form of the conditional logit."""
+    terms, rows = make_terms(columns), []
+    for form, names in FORMS.items():
+        chosen = np.stack([terms[name] for name in names])
+        weights = fit(chosen, right, valid).round(2)
+        told = ", ".join(f"{name} {w:g}" for name, w in zip(names, weights, strict=True))
+        result = cross_validate(chosen, right, valid, folds)
+        rows.append(describe(f"logit: {form}", result, columns["crystal"], told))
+    return rows
+
+
+def describe(form: str, result: tuple, crystals: np.ndarray, told: str) -> list[str]:
+    """Return a row of the table."""
+    likelihood, good, error = result
+    mean, spread = by_crystal(likelihood, crystals)
+    accuracy, accuracy_spread = by_crystal(100.0 * good, crystals)
+    cells = [form, f"{mean:.3f} +- {spread:.3f}", f"{accuracy:.1f} +- {accuracy_spread:.1f}"]
+    row = [*cells, f"{error:.3f}", told]
+    print(*row, sep=" | ", flush=True)
+    return row
+
+
+def cross_validate_network(features, right, architecture, folds) -> tuple:
+    """Return the same as `cross_validate` of a network."""
+    probability = np.empty(right.shape)
+    for fold in range(N_FOLDS):
+        fitted = fit_judge_network(features[folds != fold], right[folds != fold], architecture)
+        probability[folds == fold] = apply(fitted, features[folds == fold])
+    rows = np.arange(len(right))
+    answer = probability[:, :-1].argmax(axis=1)
+    likelihood = np.log(np.maximum((probability * right).sum(axis=1), 1e-12))
+    good = right[rows, answer]
+    return likelihood, good, expected_calibration_error(probability[rows, answer], good)
+
+
+def apply(fitted: SetJudge, features: np.ndarray) -> np.ndarray:
+    """Return the probabilities that a judge gives to features of `make_features`."""
+    utility, none = fitted.rate_features(features[..., :-1], features[..., -1] > 0)
+    utility = np.concatenate([utility, none], axis=1).astype(np.float64)
+    utility -= utility.max(axis=1, keepdims=True)
+    return np.exp(utility) / np.exp(utility).sum(axis=1, keepdims=True)
+
+
 def main() -> None:
-    """Compare the forms and write their weights."""
+    """Compare the forms, search a network, fit it to all crystals and ship it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("bundle_training/judge"))
+    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=6, help="of a trial, at most")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     columns = read_patterns(options.folder)
@@ -142,25 +193,34 @@ def main() -> None:
     right = (columns["own_angle"] < RIGHT) & candidates
     right = np.column_stack([right, ~right.any(axis=1)])
     valid = np.column_stack([candidates, np.ones(len(right), bool)])
-    terms = make_terms(columns)
     folds = np.random.default_rng(0).permutation(crystals.max() + 1)[crystals] % N_FOLDS
-    rows, weights = [], {}
-    for form, names in FORMS.items():
-        chosen = np.stack([terms[name] for name in names])
-        likelihood, good, error = cross_validate(chosen, right, valid, folds)
-        weights[form] = dict(zip(names, fit(chosen, right, valid).round(2), strict=True))
-        mean, spread = by_crystal(likelihood, crystals)
-        accuracy, accuracy_spread = by_crystal(100.0 * good, crystals)
-        rows.append(
-            [
-                form,
-                f"{mean:.3f} +- {spread:.3f}",
-                f"{accuracy:.1f} +- {accuracy_spread:.1f}",
-                f"{error:.3f}",
-                ", ".join(f"{name} {value:g}" for name, value in weights[form].items()),
-            ]
-        )
-        print(*rows[-1], sep=" | ", flush=True)
+    rows = compare_logits(columns, right, valid, folds)
+    scores = [columns[f"own_{name}"] for name in ("narrow", "tolerant", "grid")]
+    features = np.concatenate(
+        [make_features(*scores, candidates), candidates[..., None].astype(np.float32)], axis=2
+    )
+    settings = SearchSettings(options.trials, options.epochs, seed=0)
+    report = search_judge(
+        features, right, folds == 0, settings, options.folder / "search", report=print
+    )
+    names = ("width", "depth", "pooling")
+    trials = [
+        [str(trial["trial"]), *(str(trial["hyperparameters"][f"trunk/{name}"]) for name in names),
+         f"{-trial['validation_loss']:.3f}", str(trial["n_parameters"])]
+        for trial in report.trials
+    ]  # fmt: skip
+    best = {name: report.trials[0]["hyperparameters"][f"trunk/{name}"] for name in names}
+    architecture = JudgeArchitecture(**best)
+    result = cross_validate_network(features, right, architecture, folds)
+    rows.append(describe("network, as searched", result, crystals, str(best)))
+    fitted = fit_judge_network(features, right, architecture)
+    about = {"patterns": len(right), "crystals": len(np.unique(crystals)), "epochs": 15, "seed": 0}
+    dataclasses.replace(fitted, provenance=about).save(JUDGE)
+    write(options, rows, trials, right, crystals)
+
+
+def write(options, rows, trials, right, crystals) -> None:
+    """Write the report."""
     run = describe_run(options)
     among = 100 * (~right[:, -1]).mean()
     head = ["form", "log-likelihood", "right / %", "ECE", "weights, of all crystals"]
@@ -169,7 +229,11 @@ def main() -> None:
         f"    {run['command']}\n\n{len(right)} simulated patterns of {len(np.unique(crystals))} "
         f"crystals, none of them ferrite, NbC, cementite or silver; the truth is among the "
         f"candidates of exhaustive matching in {among:.1f} %. Means over crystals and their "
-        "standard errors, each crystal judged by weights fitted to others.\n\n" + _table(head, rows)
+        "standard errors, each crystal judged by weights fitted to others.\n\n"
+        + _table(head, rows)
+        + "\nThe search: trials by their log-likelihood on the crystals of one fold, after "
+        f"{options.epochs} epochs at most.\n\n"
+        + _table(["trial", "width", "depth", "pooling", "log-likelihood", "weights"], trials)
     )
     (options.output / "make_judge.md").write_text(text)
 

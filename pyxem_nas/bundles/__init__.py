@@ -16,6 +16,14 @@ from pyxem_nas.bundles.bundle import ModelBundle, number_phases, shipped_bundles
 from pyxem_nas.bundles.configuration import get_default_bundle, set_default_bundle
 from pyxem_nas.bundles.judges import DEFAULT_JUDGES, Judge, PhaseJudge, Thresholds
 from pyxem_nas.bundles.network_files import BundleError, dump_keras, load_keras
+from pyxem_nas.bundles.set_judge import (
+    JudgeArchitecture,
+    SetJudge,
+    build_judge_network,
+    get_set_judge,
+    make_features,
+    read_weights,
+)
 from pyxem_nas.bundles.stored_phases import phase_to_dict
 
 __all__ = [
@@ -23,18 +31,24 @@ __all__ = [
     "BundleError",
     "DEFAULT_JUDGES",
     "Judge",
+    "JudgeArchitecture",
     "ModelBundle",
     "PatternArchitecture",
     "PhaseJudge",
+    "SetJudge",
     "Thresholds",
+    "build_judge_network",
     "build_orientation_network",
     "build_phase_network",
     "dump_keras",
     "get_default_bundle",
+    "get_set_judge",
     "load_keras",
+    "make_features",
     "measure_rate",
     "number_phases",
     "phase_to_dict",
+    "read_weights",
     "set_default_bundle",
     "shipped_bundles",
 ]

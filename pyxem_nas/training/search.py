@@ -204,7 +204,7 @@ def search_orientation_architecture(
     title = f"{'Euler angles' if target == 'euler' else 'orientation'} of {name}"
     data = _search_data(source, settings, label, phase_id)
     trunk = DescriptorTrunk(name="trunk")
-    return _search(title, trunk, head, data, settings, Path(directory), report)
+    return search_on_arrays(title, trunk, head, data, settings, Path(directory), report)
 
 
 def search_phase_architecture(
@@ -236,7 +236,7 @@ def search_phase_architecture(
     trunk = DescriptorTrunk(name="trunk")
     if isinstance(source.spec, PatternSpec):
         trunk = PatternTrunk(rotate, name="trunk")
-    return _search("phase", trunk, head, data, settings, Path(directory), report)
+    return search_on_arrays("phase", trunk, head, data, settings, Path(directory), report)
 
 
 def _search_data(source, settings, label, phase_id) -> tuple[np.ndarray, ...]:
@@ -273,7 +273,8 @@ def _whole_files() -> Iterator[None]:
 
 
 @_whole_files()
-def _search(target, trunk, head, data, settings, directory, report) -> SearchReport | None:
+def search_on_arrays(target, trunk, head, data, settings, directory, report) -> SearchReport | None:
+    """Search a block and a head of AutoKeras on arrays: inputs and targets to learn, to judge."""
     import autokeras as ak
     import keras
 

@@ -14,7 +14,7 @@ import numpy as np
 import tree
 from autokeras.engine import head as head_module
 
-from pyxem_nas.bundles import Architecture, architectures
+from pyxem_nas.bundles import Architecture, JudgeArchitecture, architectures, build_judge_network
 
 
 @keras.saving.register_keras_serializable(package="pyxem_nas")
@@ -169,3 +169,41 @@ class EulerHead(_FixedHead):
     def build(self, hp, inputs=None):
         """Return Euler angles for features."""
         return architectures.build_euler_head(tree.flatten(inputs)[0], name=self.name)
+
+
+@keras.saving.register_keras_serializable(package="pyxem_nas")
+class CandidateSet(ak.Block):
+    """Utilities of a set of candidates; the fields of `JudgeArchitecture` are open."""
+
+    def build(self, hp, inputs=None):
+        """Return utilities (batch, k + 1) for the features of candidates (batch, k, 7)."""
+        architecture = JudgeArchitecture(
+            width=hp.Choice("width", [8, 16, 32], default=16),
+            depth=hp.Int("depth", 0, 3, default=2),
+            pooling=hp.Choice(
+                "pooling", ["none", "mean and maximum", "attention"], default="mean and maximum"
+            ),
+        )
+        return build_judge_network(tree.flatten(inputs)[0], architecture)
+
+
+@keras.saving.register_keras_serializable(package="pyxem_nas")
+def surprise(right, utilities):
+    """Return minus the logarithm of the probability that the right candidates have together."""
+    ops = keras.ops
+    hit = ops.logsumexp(ops.where(right > 0, utilities, -1e9), axis=1)
+    return ops.logsumexp(utilities, axis=1) - hit
+
+
+@keras.saving.register_keras_serializable(package="pyxem_nas")
+class JudgeHead(_FixedHead):
+    """Utilities as they are; the target says which candidates are right, or that none is."""
+
+    def __init__(self, **kwargs):
+        super().__init__(
+            loss=surprise, **{k: v for k, v in kwargs.items() if k not in ("loss", "metrics")}
+        )
+
+    def build(self, hp, inputs=None):
+        """Return the utilities."""
+        return keras.layers.Identity(name=self.name)(tree.flatten(inputs)[0])
