@@ -72,6 +72,10 @@ class Judge:
     matching
         Weight of the score of exhaustive matching at the candidate's point of the grid
         (`indexing.matching`): local refinement flatters wrong candidates, the grid does not.
+    set_utility
+        Weight of the utilities, of the candidates and of "none of them", that the judge shipped
+        with the package gives to their scores (`set_judge.SetJudge`); where they come from
+        matching.
     """
 
     log_posterior: float = 1.0
@@ -81,20 +85,20 @@ class Judge:
     none_log_posterior: float = 0.0
     relative: bool = True
     matching: float = 0.0
+    set_utility: float = 0.0
 
 
 #: Judges of all phases, where a bundle has none of its own: "refined" and "fast" of a network,
-#: "template" of pyxem's matcher, "match" of exhaustive matching, "hybrid" of it and a network. The
-#: two of matching were fitted to simulated patterns of 87 crystals of all systems, none of them one
-#: that benchmarks judge by (``benchmarks/judge_patterns.py``), those with a network by
-#: ``benchmarks/match_judge.py``.
+#: "template" of pyxem's matcher, "match" of exhaustive matching, "hybrid" of it and a network.
+#: Those of matching were fitted to simulated patterns of 87 crystals of all systems, none of them
+#: one that benchmarks judge by (``benchmarks/make_judge.py``).
 DEFAULT_JUDGES = {
     "refined": Judge(),
     "fast": Judge(1.0, 0.0),
     "template": Judge(0.0, 20.0),
-    "match": Judge(0.0, 10.35, none=34.0, tolerant=15.06, matching=11.73),
-    "match fast": Judge(0.0, 0.0, none=20.83, matching=23.73),
-    "hybrid": Judge(0.3, 0.0, none=14.11, tolerant=13.18, matching=4.37),
+    "match": Judge(0.0, 0.0, none=0.0, set_utility=1.0),
+    "match fast": Judge(0.0, 0.0, none=20.97, matching=23.96),
+    "hybrid": Judge(0.3, 0.0, none=0.0, set_utility=0.8),
     "hybrid fast": Judge(0.35, 0.0, none=8.89, matching=12.38),
 }
 

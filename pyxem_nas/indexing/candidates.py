@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from pyxem_nas.bundles import Judge
+from pyxem_nas.bundles import Judge, get_set_judge
 from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.diffraction import OrientationCells, multiply_quaternions
 from pyxem_nas.indexing.refinement import RatedCandidates
@@ -168,8 +168,14 @@ def judge_candidates(
         utility += judge.tolerant * compare_with_best(rated.tolerant, valid)
     if judge.matching and rated.matching is not None:
         utility += judge.matching * compare_with_best(rated.matching, valid)
-    utility = np.where(valid, utility, -np.inf)
     none = np.full((len(valid), 1), -np.inf if judge.none is None else judge.none)
+    if judge.set_utility and rated.matching is not None:
+        of_set, of_none = get_set_judge().rate(
+            rated.correlation, rated.tolerant, rated.matching, valid
+        )
+        utility = utility + judge.set_utility * of_set
+        none = none + judge.set_utility * of_none
+    utility = np.where(valid, utility, -np.inf)
     if judge.none_log_posterior:
         rest = log_rest(log_posterior[:, :n_network], valid[:, :n_network])
         none += judge.none_log_posterior * rest[:, None]
