@@ -169,7 +169,9 @@ def _crystal_block(path: Path) -> gemmi.cif.Block:
     from gemmi import cif
 
     # what is not ASCII stands in names of people only, and not every reader takes it
-    text = path.read_bytes().decode("utf-8-sig", errors="replace").encode("ascii", "replace")
+    content = path.read_bytes()
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    text = content.decode(encoding, errors="replace").encode("ascii", "replace")
     try:
         document = cif.read_string(text.decode("ascii"))
     except (ValueError, RuntimeError) as error:

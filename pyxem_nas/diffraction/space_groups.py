@@ -105,6 +105,11 @@ def read_setting(
                 f"{name!r} has two origins and the file does not say which; write "
                 f"'{found.hm} :1' or '{found.hm} :2', or list the operators"
             )
+        if number.isdigit() and int(number) not in (0, found.number):
+            return None, (
+                f"its name {name!r} is that of group {found.number}, its number {number}; correct "
+                "one of them"
+            )
         return found, ""
     if number.isdigit():
         settings = [s for s in gemmi.spacegroup_table() if s.number == int(number)]

@@ -228,7 +228,9 @@ def test_odd_settings_are_read_as_they_are(read, hm, how):
 
 @pytest.mark.parametrize(
     ("name", "extra", "says"),
-    [("F d -3 m", "", "two origins"), ("", "", "states no space group"),
+    [("F d -3 m", "", "two origins"),
+     ("F m -3 m", "_space_group_IT_number 216", "is that of group 225, its number 216"),
+     ("", "", "states no space group"),
      ("", "_space_group_IT_number 62", "62 has 6 settings"),
      ("Q 4 2 1", "", "'Q 4 2 1' of its space group is not known")],
 )  # fmt: skip
@@ -374,6 +376,15 @@ def test_doubtful_statements_warn(read):
 def test_density_that_no_crystal_has_is_refused(read):
     with pytest.raises(ValueError, match="density of .* g/cm.3, which no crystal has"):
         read(cif((30, 30, 30, 90, 90, 90), ["H1 H 0 0 0"]))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_letters_and_line_ends_of_other_systems_are_read(tmp_path, encoding, end):
+    text = cif(CUBE, ["Cu1 Cu 0 0 0"], extra="_audit_author_name 'R\u00f6ntgen'", name="P m -3 m")
+    text = "\n".join(line.upper() if line[0] == "_" else line for line in text.splitlines())
+    (tmp_path / "a.cif").write_bytes(text.replace("\n", end).encode(encoding))
+    assert composition(read_phases(tmp_path / "a.cif")[0]) == {"Cu": 1.0}
 
 
 def test_several_crystals_in_one_file_are_refused_by_name(read):
