@@ -69,9 +69,15 @@ def measure(phase, options: argparse.Namespace) -> list[str]:
     started = time.perf_counter()
     library = match_library.get_match_library(phase, ACQUISITION, SPEC, disk_cache=False)
     made = time.perf_counter() - started
-    sampler = make_sampler(Detector((144, 144), (SCALE, SCALE)), SPEC, PEER_SPEC)
     centers = np.full((options.n, 2), 71.5)
-    descriptors, polar = compute_descriptors(np.ascontiguousarray(scan.data), centers, sampler)
+    descriptors, polar = (
+        compute_descriptors(
+            np.ascontiguousarray(scan.data),
+            centers,
+            make_sampler(Detector((144, 144), (SCALE, SCALE)), spec),
+        )[0]
+        for spec in (SPEC, PEER_SPEC)  # the peer's is not blurred: one sampler cannot do both
+    )
     matching.match_descriptors(descriptors[:64], library, SPEC)
     seconds, _ = time_best(
         lambda: matching.match_descriptors(descriptors, library, SPEC), options.repeat

@@ -100,6 +100,34 @@ def test_index_writes_every_map_asked_for_and_a_picture(call, folder, tmp_path):
     assert json.loads(out)["orientation_twin_forgiven"]["silver"]["within_5"] == 1
 
 
+def test_index_takes_cif_files_instead_of_a_bundle(call, folder, tmp_path):
+    cif = tmp_path / "silver.cif"
+    cif.write_text(SILVER_CIF)
+    code, out, err = call(
+        "index", folder / "scan.hspy", "--cif", cif, "--beam-energy", 200, "--min-confidence", 0,
+        "--output", tmp_path / "map.h5", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    assert json.loads(out)[0]["phases"] == {"silver": 12, "not_indexed": 0}
+    code, out, err = call("evaluate", tmp_path / "map.h5", folder / "truth.h5", "--json")
+    assert json.loads(out)["orientation_twin_forgiven"]["silver"]["within_5"] == 1
+    both = ("--cif", cif, "--bundle", folder / "silver.nas")
+    code, _, err = call("index", folder / "scan.hspy", *both, "--output", tmp_path / "b.h5")
+    assert code == 2 and "not both" in err
+
+
+def test_cif_files_need_a_beam_energy(folder):
+    from pyxem_nas.patterns import read_scan
+
+    scan = read_scan(folder / "scan.hspy")
+    phases = example_phases("silver")
+    chosen = cli_options.ScanOptions(beam_energy=300).choose_bundle(phases, scan)
+    assert chosen.acquisition.beam_energy == 300
+    scan.metadata.Acquisition_instrument.TEM.beam_energy = 0
+    with pytest.raises(ValueError, match="--beam-energy 200"):
+        cli_options.ScanOptions().choose_bundle(phases, scan)
+
+
 def test_index_is_lazy_or_eager_with_one_result(call, folder, tmp_path):
     from orix import io
 
