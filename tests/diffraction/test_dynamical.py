@@ -6,6 +6,8 @@ from pyxem_nas import Acquisition
 from pyxem_nas.diffraction import (
     SpotLibrary,
     draw_dynamical_spots,
+    laue_operations,
+    multiply_quaternions,
     quaternions_to_matrices,
     random_quaternions,
     simulate_dynamical_spots,
@@ -14,6 +16,7 @@ from pyxem_nas.diffraction.kinematical import simulate_spots
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.patterns.spec import DescriptorSpec
 from pyxem_nas.scans.camera import Randomization, simulate_descriptors
+from pyxem_nas.scans.synthetic import make_phase
 
 ACQUISITION = Acquisition(200)
 BLOCH = SHARED / "bloch_patterns.npz"
@@ -154,3 +157,32 @@ def test_agrees_with_abtem(steel, name):
         norm = np.linalg.norm(spots.intensities[own]) * np.linalg.norm(rows[:, 2])
         cosines.append(value @ rows[:, 2] / norm)
     assert np.median(cosines) > 0.99 and np.quantile(cosines, 0.25) > 0.95
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        make_phase("titanium", 194, (2.95, 2.95, 4.68, 90, 90, 120),
+                   [("Ti", (1 / 3, 2 / 3, 0.25))]),
+        make_phase("zirconia", 14, (5.15, 5.21, 5.32, 90, 99.2, 90),
+                   [("Zr", (0.275, 0.04, 0.208)), ("O", (0.07, 0.332, 0.345)),
+                    ("O", (0.45, 0.757, 0.479))]),
+    ],
+    ids=lambda phase: phase.name,
+)  # fmt: skip
+def test_equivalent_orientations_diffract_alike(phase):
+    # of a crystal with inversion; misplaced atoms would break it
+    quaternions = random_quaternions(3, np.random.default_rng(5))
+    first = simulate(phase, quaternions, 250.0, 0.4)
+    for operation in laue_operations(phase):
+        second = simulate(phase, multiply_quaternions(operation, quaternions), 250.0, 0.4)
+        for i in range(3):
+            one, other = (
+                np.column_stack([s.positions, s.intensities])[s.bounds[i] : s.bounds[i + 1]]
+                for s in (first, second)
+            )
+            strong = one[one[:, 2] > 1e-3]
+            distance = np.linalg.norm(strong[:, None, :2] - other[:, :2], axis=-1)
+            assert distance.min(axis=1).max() < 1e-4
+            found = other[distance.argmin(axis=1), 2]
+            np.testing.assert_allclose(found, strong[:, 2], rtol=0.02, atol=1e-4)
