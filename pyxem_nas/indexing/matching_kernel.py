@@ -11,6 +11,7 @@ from functools import cache
 import numba
 import numpy as np
 
+from pyxem_nas.diffraction import excitation_error, rocking_factor
 from pyxem_nas.indexing.candidates import (
     BLOCK,
     block_maxima,
@@ -25,13 +26,14 @@ GROUP = 4  # patterns that are compared at once
 GROUPS_PER_TASK = 8  # the maxima of all templates fit the cache
 _N_QUARTERS = 8  # of a turn, of the template and of its mirror image
 _N_TOP = 128  # highest grid points looked at for distinct peaks
-_REACH = 3.5  # standard deviations at which spots and rocking curves end
+_REACH = 3.5  # standard deviations at which spots end
+_EXCITED = 3.0  # standard deviations at which rocking curves end
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def draw(
-    start, stop, matrices, vectors, amplitude, wavenumber, precession, rod_width, sigma, radii,
-    templates,
+    start, stop, matrices, vectors, intensities, exponent, wavenumber, precession, rod_width, sigma,
+    radii, templates,
 ):  # fmt: skip
     """Add to templates (n, n_radial, n_azimuthal), float32, a Gaussian for each excited spot."""
     _, n_radial, n_azimuthal = templates.shape
@@ -45,13 +47,13 @@ def draw(
             y = gx * matrix[0, 1] + gy * matrix[1, 1] + gz * matrix[2, 1]
             z = gx * matrix[0, 2] + gy * matrix[1, 2] + gz * matrix[2, 2]
             radius2 = x * x + y * y
-            variance = rod_width * rod_width + 0.5 * radius2 * precession * precession
-            error = wavenumber - np.sqrt(max(wavenumber * wavenumber - radius2, 0.0)) - z
-            if error * error > _REACH * _REACH * variance:
-                continue
-            weight = amplitude[j] * np.exp(-0.5 * error * error / variance)
-            weight *= np.sqrt(rod_width / np.sqrt(variance))
             radius, azimuth = np.sqrt(radius2), np.arctan2(y, x)
+            error = excitation_error(x, y, z, wavenumber)
+            # the small power that follows would draw spots far from their Bragg condition, too
+            if abs(error) > _EXCITED * rod_width + radius * precession:
+                continue
+            share = rocking_factor(error, radius, precession, rod_width, 1, 0.0, 0.0)
+            weight = (intensities[j] * share) ** exponent
             first = max(0, int(np.ceil((radius - _REACH * sigma - radii[0]) / step)))
             last = min(n_radial - 1, int(np.floor((radius + _REACH * sigma - radii[0]) / step)))
             for r in range(first, last + 1):
