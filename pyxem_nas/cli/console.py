@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -130,3 +131,15 @@ def format_percent(share: float) -> str:
     ('98.1 %', '-')
     """
     return "-" if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Collect what is warned of, each text once, instead of having it printed by Python."""
+    messages: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield messages
+    # those of other categories speak to programmers
+    texts = (str(w.message) for w in caught if w.category is UserWarning)
+    messages.extend(dict.fromkeys(texts))

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pyxem_nas.cli import options as cli_options
-from pyxem_nas.cli.console import format_percent, print_json, say, send_logs_to_stderr, show_status
+from pyxem_nas.cli.console import (
+    collected_warnings,
+    format_percent,
+    print_json,
+    say,
+    send_logs_to_stderr,
+    show_status,
+)
 from pyxem_nas.cli.output import write_maps
 from pyxem_nas.file_writing import check_can_write
 
@@ -133,7 +138,7 @@ def _index_file(
     from pyxem_nas.patterns import get_scan_axes
 
     store = paths[0].with_name(f"{paths[0].name}.blocks")
-    with _collected_warnings() as messages:
+    with collected_warnings() as messages:
         scan = stated.read(file, lazy=lazy)
         check_map_unit(paths, get_scan_axes(scan).unit)
         if not resume:
@@ -174,18 +179,6 @@ def _plan_outputs(
 def _beside(path: Path, report: bool) -> list[Path]:
     """Return the files that are written beside the first map."""
     return [path.with_suffix(suffix) for suffix in (".png", ".html")[: 1 + report]]
-
-
-@contextmanager
-def _collected_warnings() -> Iterator[list[str]]:
-    """Collect what is warned of, each text once, instead of having it printed by Python."""
-    messages: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        yield messages
-    # those of other categories speak to programmers
-    texts = (str(w.message) for w in caught if w.category is UserWarning)
-    messages.extend(dict.fromkeys(texts))
 
 
 def _report(

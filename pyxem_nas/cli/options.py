@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from pyxem_nas.cli.console import collected_warnings, say
+
 if TYPE_CHECKING:
     import numpy as np
     from orix.crystal_map import PhaseList
@@ -318,6 +320,17 @@ class IndexingOptions:
         return dict(text.rsplit("=", 1) for text in texts)
 
 
+def read_crystals(paths: Sequence[Path]) -> PhaseList:
+    """Return the phases of CIF files, and say what has to be said about them."""
+    from pyxem_nas.diffraction import read_phases
+
+    with collected_warnings() as messages:
+        phase_list = read_phases(*paths)
+    for message in messages:
+        say(f"Warning: {message}", style="yellow")
+    return phase_list
+
+
 def load_phases(bundle: str | None, cif: Sequence[Path] | None) -> ModelBundle | PhaseList:
     """Return what --bundle or --cif say: a bundle, or phases that need none.
 
@@ -327,7 +340,6 @@ def load_phases(bundle: str | None, cif: Sequence[Path] | None) -> ModelBundle |
         If both are given, or a file cannot be read.
     """
     from pyxem_nas.bundles import ModelBundle, get_default_bundle
-    from pyxem_nas.diffraction import read_phases
 
     if bundle is not None and cif:
         raise ValueError(
@@ -335,7 +347,7 @@ def load_phases(bundle: str | None, cif: Sequence[Path] | None) -> ModelBundle |
             f"{len(cif)} CIF files"
         )
     if cif:
-        return read_phases(*cif)
+        return read_crystals(cif)
     if bundle is None:
         try:
             bundle = get_default_bundle()

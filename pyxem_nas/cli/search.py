@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pyxem_nas.cli.console import log_progress, print_result, show_status
-from pyxem_nas.cli.options import Overwrite, PhaseInput, Seed, option
+from pyxem_nas.cli.options import Overwrite, PhaseInput, Seed, option, read_crystals
 from pyxem_nas.file_writing import check_can_write
 
 commands = typer.Typer()
@@ -63,9 +63,9 @@ def search(
     check_can_write([output], overwrite=overwrite)  # before hours of work, not after
     log_progress()
     with show_status("Loading pyxem and Keras"):
-        from pyxem_nas import Acquisition, read_phases, search_models
+        from pyxem_nas import Acquisition, search_models
 
-    phase_list = read_phases(*cif_files)
+    phase_list = read_crystals(cif_files)
     bundle = search_models(
         phase_list,
         Acquisition(beam_energy=beam_energy, precession_angle=precession),

@@ -16,7 +16,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from pyxem_nas.cli import app as cli
-from pyxem_nas.cli import index as cli_index
+from pyxem_nas.cli import console
 from pyxem_nas.cli import options as cli_options
 from pyxem_nas.diffraction.acquisition import Acquisition
 from pyxem_nas.maps.crystal_map import make_crystal_map
@@ -322,7 +322,7 @@ def test_index_writes_a_report_beside_the_first_map(call, folder, tmp_path):
 def test_warnings_of_indexing_are_said_once_and_given_to_the_report():
     import warnings
 
-    with cli_index._collected_warnings() as messages:
+    with console.collected_warnings() as messages:
         warnings.warn("no centre", stacklevel=1)
         warnings.warn("no centre", stacklevel=1)
         warnings.warn("old", DeprecationWarning, stacklevel=1)
@@ -502,3 +502,14 @@ def test_commands_that_index_share_their_options():
     for name in shared:
         a, b = index[name], live[name]
         assert (a.help, a.opts, a.default) == (b.help, b.opts, b.default)
+
+
+def test_what_a_cif_file_became_is_said(tmp_path, capsys):
+    text = SILVER_CIF.replace("F m -3 m", "P 1").replace("_space_group_IT_number 225\n", "")
+    text = text.replace("4.0862", "2.88938").replace(" 90", " 60")
+    (tmp_path / "primitive.cif").write_text(text)
+    phases = cli_options.load_phases(None, [tmp_path / "primitive.cif"])
+    assert phases[0].space_group.number == 225
+    said = capsys.readouterr().err
+    assert said.startswith("Warning: ") and "becomes the conventional cell" in said
+    assert "UserWarning" not in said  # which is for programmers
