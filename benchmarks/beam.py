@@ -2,7 +2,8 @@
 
 Dynamical patterns (`bloch_precession.npz`, without precession and with) drawn through the cameras
 of the benchmarks: single patterns, scans of one crystal and of many; the beam as bright as the
-Bloch waves say, a thousandth of it, or behind a stop; up to 25 pixels off the middle and drifting by 4.
+Bloch waves say, 3 % or a thousandth of it, or by a stop; up to 25 pixels off the middle along each
+axis, drifting by up to 2 over the scan.
 
     python benchmarks/beam.py --seed 1
 
@@ -27,6 +28,10 @@ from pyxem_nas.patterns.beam import beam_position, search_beam
 _CLOSE = 1.5  # pixels
 _SIDE = 6
 _KINDS = {0: "one pattern", 1: "one crystal", 12: "12 crystals"}
+_CAMERAS = (
+    *CAMERAS,
+    dataclasses.replace(CAMERAS[1], name="no background", background=0.0, saturation=2.0),
+)
 _BEAMS = {1.0: "as it is", 0.03: "3 %", 1e-3: "0.1 %"}
 
 
@@ -70,7 +75,7 @@ def make_scans(options):
         for precession in np.unique(np.round(bloch.precession, 3)):
             of = np.flatnonzero(np.isclose(bloch.precession, precession))
             part = dataclasses.replace(bloch, spots=[bloch.spots[i] for i in of])
-            for camera in CAMERAS:
+            for camera in _CAMERAS:
                 mask = get_beam_stop(camera) if camera.beam_stop else None
                 for n_crystals, kind in _KINDS.items():
                     for factor, beam in _BEAMS.items():

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from pyxem_nas.diffraction import (
 from pyxem_nas.indexing import (
     Branch,
     Precision,
+    calibrate_scan,
     check_store,
     choose_by_neighbours,
     describe_lazily,
@@ -43,6 +45,7 @@ from pyxem_nas.patterns import (
     check_navigation_mask,
     choose_scan_rotation,
     get_acquisition,
+    get_beam,
     get_beam_energy,
     get_centers,
     get_scale,
@@ -112,7 +115,7 @@ def get_polar_descriptors(
     acquisition = get_acquisition(self, Acquisition())
     scale = get_scale(self, get_beam_energy(self))
     sampler = get_sampler(self, scale, mask, detector_flip, distortion, (spec,))
-    centers = get_centers(self, center, scale)
+    centers = get_centers(self, center, scale, mask)
     patterns = get_blocks(self)
     data = describe_lazily(patterns, centers, sampler)
     if not self.axes_manager.navigation_shape:
@@ -140,6 +143,7 @@ def index_phase_orientation(
     mask: np.ndarray | None = None,
     detector_flip: str | None = None,
     distortion: np.ndarray | None = None,
+    calibrate: Literal["auto"] | None = None,
     scan_rotation: float | None = None,
     n_best: int = 1,
     refine: bool = True,
@@ -180,6 +184,11 @@ def index_phase_orientation(
     distortion
         Matrix of shape (2, 2) that takes a true position (x, y), y up, to where the detector shows
         it: ellipticity and scale error of the projector lenses.
+    calibrate
+        "auto": find scale, ellipse, centre and its drift in a sample of the patterns, and use them
+        where they explain other positions better by more than their error; `distortion` and
+        `center` are where it starts. The map says what was used (properties `distortion`,
+        `beam_column`, `beam_row`), the log why.
     scan_rotation
         Angle in degrees from the diffraction to the scan frame, counter-clockwise. None: 0, with a
         warning where the file states another.
@@ -217,12 +226,13 @@ def index_phase_orientation(
         Map with `phase_probability`, `orientation_probability`, `correlation`, `reliability`,
         `twin_reliability`, `phase_reliability` and `indexed_by` (0 network, 1 pyxem's template
         matching, 2 other, 3 exhaustive matching). Rotations are lab2crystal, in the frame x right,
-        y up, z against the beam's way. Positions that are not indexed have ``phase_id = -1``. With
-        `regularize` the probabilities are those given the neighbours, and `regularized` is 1 where
-        they changed the answer. With two overlaps: `phase_id_2` (-1 where there is no second
-        crystal: its probability is below 0.5, unless `min_confidence` is 0), `rotation_2`
-        (quaternions, shape (points, 4)), `correlation_2` with what the first left over, and
-        `probability_2` that it is there.
+        y up, z against the beam's way. Positions that are not indexed have ``phase_id = -1``. Where
+        the beam was sought: `beam_column` and `beam_row` in pixels, and `beam_seen`, 0 where its
+        place is that of its neighbours. With `regularize` the probabilities are those given the
+        neighbours, and `regularized` is 1 where they changed the answer. With two overlaps:
+        `phase_id_2` (-1 where there is no second crystal: its probability is below 0.5, unless
+        `min_confidence` is 0), `rotation_2` (quaternions, shape (points, 4)), `correlation_2` with
+        what the first left over, and `probability_2` that it is there.
 
     Raises
     ------
@@ -241,6 +251,8 @@ def index_phase_orientation(
     if phases is not None:
         bundle = bundle.select_phases(list(phases))
     scan = get_scan_axes(self)
+    if calibrate not in (None, "auto"):
+        raise ValueError(f'calibrate must be None or "auto", got {calibrate!r}')
     check_navigation_mask(navigation_mask, scan.shape)
     scan_rotation = choose_scan_rotation(self, scan_rotation)
     acquisition = check_acquisition(self, bundle, acquisition)
@@ -262,11 +274,19 @@ def index_phase_orientation(
         check_store(store)
     predictor = get_predictor(bundle, plan.precision)
     # from here on patterns are computed: what can be refused is refused above
-    centers = get_centers(self, center, scale)
+    beam = get_beam(self, center, scale, mask)
+    centers = beam.centers
     plan = plan.see(centers)
     patterns = get_blocks(self)
     detector = Detector(plan.sampler.detector_shape, scale, distortion, detector_flip, mask)
-    warn_of_wrong_scale(patterns, centers, detector, predictor.reflections)
+    if calibrate is None:
+        warn_of_wrong_scale(patterns, centers, detector, predictor.reflections)
+    else:
+        found = calibrate_scan(patterns, centers, plan, detector)
+        if found.used:
+            detector = replace(detector, distortion=found.distortion)
+            plan = replace(plan, sampler=make_sampler(detector, *get_specs(bundle)))
+            centers = found.centers
     rows = predict_lazily(patterns, centers, plan)
     if store is not None:
         rows = keep_blocks(rows, store, describe_run(patterns, centers, plan))
@@ -277,6 +297,13 @@ def index_phase_orientation(
         turn = np.array([np.cos(half), 0, 0, np.sin(half)])
         for name in {"rotations", "rotation_2"} & set(columns):
             columns[name] = multiply_quaternions(columns[name], turn)
+    if calibrate is not None:
+        matrix = np.eye(2) if detector.distortion is None else np.asarray(detector.distortion)
+        columns["distortion"] = np.tile(matrix.ravel(), (len(computed), 1))
+    if calibrate is not None or beam.was_sought:
+        columns["beam_column"], columns["beam_row"] = centers.reshape(-1, 2).T
+    if beam.was_sought:
+        columns["beam_seen"] = beam.seen.ravel().astype(np.int8)
     return make_crystal_map(
         columns,
         bundle.phase_list,

@@ -296,6 +296,14 @@ class IndexingOptions:
         ),
     ] = None
     refine: Annotated[bool, option("Refine the orientations.")] = True
+    calibrate: Annotated[
+        bool,
+        option(
+            "Find scale, ellipse, centre and its drift in the patterns; used where other positions "
+            "are explained better.",
+            "--calibrate",
+        ),
+    ] = False
     min_confidence: Annotated[
         float | None, option("Answers below are rejected. [default: the bundle's]", min=0, max=1)
     ] = None
@@ -306,6 +314,7 @@ class IndexingOptions:
         return {
             "method": self._parse_method(),
             "refine": self.refine,
+            "calibrate": "auto" if self.calibrate else None,
             "min_confidence": self.min_confidence,
             "precision": self.precision.value,
         }

@@ -18,6 +18,7 @@ from pyxem_nas.indexing.candidates import (
 from pyxem_nas.indexing.described import Described
 from pyxem_nas.indexing.match_library import MatchingSettings, MatchLibrary, get_match_library
 from pyxem_nas.indexing.matching import match_descriptors
+from pyxem_nas.indexing.geometry_fit import fit_sample
 from pyxem_nas.indexing.phase_scores import fit_phase_judge, judge_phases, score_phase
 from pyxem_nas.indexing.plan import (
     Branch,
@@ -46,6 +47,15 @@ from pyxem_nas.indexing.regularization import choose_by_neighbours
 from pyxem_nas.indexing.result_rows import split_candidates, split_rows
 from pyxem_nas.indexing.result_store import check_store, describe_run, keep_blocks, remove_store
 from pyxem_nas.indexing.runtime import Precision, choose_precision
+from pyxem_nas.indexing.scan_sample import (
+    SCORES,
+    RefinementPlan,
+    ScanPatterns,
+    correct_scan,
+    refine_block,
+    refine_sample,
+)
+from pyxem_nas.indexing.self_calibration import SelfCalibration, calibrate_scan
 
 __all__ = [
     "orient",
@@ -55,6 +65,15 @@ __all__ = [
     "MatchingSettings",
     "MatchLibrary",
     "Described",
+    "refine_sample",
+    "refine_block",
+    "fit_sample",
+    "correct_scan",
+    "calibrate_scan",
+    "SelfCalibration",
+    "ScanPatterns",
+    "RefinementPlan",
+    "SCORES",
     "Branch",
     "IndexingPlan",
     "KERNEL_LOCK",

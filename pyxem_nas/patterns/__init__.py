@@ -4,12 +4,8 @@ What a descriptor is and the compiled kernel that makes it; scale, centre and di
 detector; what a scan's axes and metadata state. One definition for measured and simulated patterns.
 """
 
-from pyxem_nas.patterns.calibration import (
-    beam_position,
-    find_centers,
-    get_centers,
-    get_scale,
-)
+from pyxem_nas.patterns.beam import BeamSearch, beam_position, find_centers, search_beam
+from pyxem_nas.patterns.calibration import get_beam, get_centers, get_scale
 from pyxem_nas.patterns.distortion import (
     CalibrationFit,
     describe_matrix,
@@ -33,6 +29,7 @@ from pyxem_nas.patterns.stated import choose_scan_rotation, get_acquisition, get
 from pyxem_nas.patterns.units import convert_length, to_inverse_angstrom
 
 __all__ = [
+    "BeamSearch",
     "CalibrationFit",
     "DescriptorSpec",
     "Detector",
@@ -51,6 +48,7 @@ __all__ = [
     "find_centers",
     "fit_displacements",
     "get_acquisition",
+    "get_beam",
     "get_beam_energy",
     "get_centers",
     "get_scale",
@@ -58,6 +56,7 @@ __all__ = [
     "make_sampler",
     "measure_spots",
     "read_scan",
+    "search_beam",
     "to_inverse_angstrom",
     "to_native",
     "warn_of_wrong_scale",

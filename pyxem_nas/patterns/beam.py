@@ -51,12 +51,15 @@ class BeamSearch:
         That the place chosen is the beam, not another spot or the middle of two.
     others
         (column, row, probability) of other places, best first, shape (k, 3).
+    was_sought
+        False where the positions are those that a user stated.
     """
 
     centers: np.ndarray = field(repr=False)
     seen: np.ndarray = field(repr=False)
     probability: float
     others: np.ndarray = field(repr=False)
+    was_sought: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -95,9 +98,9 @@ def search_beam(
     Spots are located in up to 144 patterns. Each place where spots come together, or the middles of
     pairs do, is scored: how many spots have a partner at its other side, beyond chance; in how many
     patterns there is a spot, and how bright it is; how bright the halo around it is, of electrons
-    that lost energy; how far from the detector's middle it lies. In each pattern the beam is then the centre of mass near the place that won. A plane is fitted
-    to all of them (descan), and where a pattern's own is off it, or there is none, the plane's is
-    taken: the beam jumps nowhere.
+    that lost energy; how far from the detector's middle it lies. In each pattern the beam is then
+    the centre of mass near the place that won. A plane is fitted to all of them (descan), and where
+    a pattern's own is off it, or there is none, the plane's is taken: the beam jumps nowhere.
     """
     data = s.data
     nav_shape = data.shape[:-2]
@@ -118,7 +121,7 @@ def search_beam(
         centers = _locate(to_native(np.asarray(data)[None]), first, reach, shown)[0]
     centers, seen = _smooth(centers, first, nav_shape, _TOLERANCE / float(np.mean(scale)))
     others = np.column_stack([places[1:], likely[1:]])[:5]
-    return BeamSearch(centers, seen, float(likely[0]), others)
+    return BeamSearch(centers, seen, float(likely[0]), others, True)
 
 
 # ------------------------------------------------------------------------- spots

@@ -15,17 +15,17 @@ import numpy as np
 
 from pyxem_nas.bundles import ModelBundle
 from pyxem_nas.diffraction import Acquisition, multiply_quaternions
-from pyxem_nas.maps import NOT_INDEXED, all_positions
-from pyxem_nas.refining.distortion_fit import draw_sample, fit_sample
-from pyxem_nas.refining.scan_refinement import (
+from pyxem_nas.indexing import (
     SCORES,
     RefinementPlan,
     ScanPatterns,
-    about_beam,
     correct_scan,
-    open_scan,
+    fit_sample,
     refine_block,
 )
+from pyxem_nas.maps import NOT_INDEXED, all_positions
+from pyxem_nas.refining.distortion_fit import draw_sample
+from pyxem_nas.refining.scan_refinement import about_beam, open_scan
 from pyxem_nas.signals import compute_with_progress, get_blocks
 
 if TYPE_CHECKING:
