@@ -111,7 +111,7 @@ def fit_weights(scans):
         return total
 
     print(f"{len(sets)} scans with the beam among the places")
-    return minimize(loss, np.array([1.0, 1, 1, 1, -1])).x.round(3).tolist()
+    return minimize(loss, np.array([1.0, 1, 1, -1])).x.round(3).tolist()
 
 
 def main(arguments: list[str] | None = None) -> str:

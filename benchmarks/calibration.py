@@ -1,4 +1,4 @@
-"""What calibrate="auto" brings back where the calibration is wrong, and that it lets a right one be.
+"""What calibrate="auto" brings back of a wrong calibration; a right one it lets be.
 
 Dynamical patterns of the benchmarks' cameras, 3 phases, as one scan of rows; the calibration is
 wrong by what is drawn into the images: a scale, an ellipse, a drifting centre. "lost" are positions

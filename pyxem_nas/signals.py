@@ -279,14 +279,13 @@ def index_phase_orientation(
     plan = plan.see(centers)
     patterns = get_blocks(self)
     detector = Detector(plan.sampler.detector_shape, scale, distortion, detector_flip, mask)
-    if calibrate is None:
-        warn_of_wrong_scale(patterns, centers, detector, predictor.reflections)
-    else:
+    warn_of_wrong_scale(patterns, centers, detector, predictor.reflections)
+    if calibrate is not None:
         found = calibrate_scan(patterns, centers, plan, detector)
         if found.used:
             detector = replace(detector, distortion=found.distortion)
-            plan = replace(plan, sampler=make_sampler(detector, *get_specs(bundle)))
             centers = found.centers
+            plan = replace(plan, sampler=make_sampler(detector, *get_specs(bundle))).see(centers)
     rows = predict_lazily(patterns, centers, plan)
     if store is not None:
         rows = keep_blocks(rows, store, describe_run(patterns, centers, plan))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyxem_nas.bundles import ModelBundle
+from pyxem_nas.figures.beam_figure import describe_beam, plot_beam
 from pyxem_nas.figures.explorer import embed_explorer
 from pyxem_nas.figures.plotting import format_unit, indexed_phases, plot_map
 from pyxem_nas.figures.report_checks import Finding, check_map, check_scan
@@ -33,7 +34,7 @@ from pyxem_nas.figures.report_figures import (
 from pyxem_nas.figures.search_figure import plot_search
 from pyxem_nas.figures.solutions import make_viewer
 from pyxem_nas.file_writing import replacing
-from pyxem_nas.maps import NOT_INDEXED
+from pyxem_nas.maps import NOT_INDEXED, measure_coherence
 from pyxem_nas.patterns import get_acquisition
 from pyxem_nas.plain_values import to_plain
 
@@ -162,6 +163,10 @@ def write_report(
     if xmap.is_indexed.any():
         if viewer is not None:
             sections.append(("Patterns and answers", _examples(viewer)))
+    if {"beam_column", "beam_row"} <= set(xmap.prop):
+        picture = _image(plot_beam(xmap), "Position of the direct beam over the scan")
+        sections.append(("Direct beam", picture + _note(describe_beam(xmap))))
+    if xmap.is_indexed.any():
         sections.append(("Grain sizes", _grains(xmap, boundary_angle)))
         sections.append(("Texture", _texture(xmap)))
     sections.append(("How it was made", _making(signal, bundle, settings)))
@@ -224,6 +229,9 @@ def _statistics(xmap: CrystalMap, angle: float) -> str:
         f"5°). Grains: neighbours within {angle:g}°, 180° twins about the beam forgiven, at least "
         "3 positions; those cut by the edge of the map are counted."
     )
+    coherence = measure_coherence(xmap, angle=angle)
+    if coherence.n_pairs:
+        note += f" Neighbours: {coherence}. A map that fits noise has about the same of both."
     return _table(heads, rows) + f'<p class="note">{note}</p>'
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from pyxem_nas.bundles import ModelBundle
 from pyxem_nas.diffraction import Acquisition, Reflections, get_reflections, turned_about_beam
 from pyxem_nas.figures.spots import Spots, locate_spots, turn_to_detector
-from pyxem_nas.maps import NOT_INDEXED
+from pyxem_nas.maps import NOT_INDEXED, get_geometry
 from pyxem_nas.patterns import Detector, find_centers, get_acquisition, get_centers, get_scale
 
 if TYPE_CHECKING:
@@ -193,6 +193,11 @@ def make_viewer(
         raise ValueError(f'detector_flip must be "x", "y" or None, got {detector_flip!r}')
     acquisition = get_acquisition(s, bundle.acquisition) if acquisition is None else acquisition
     scale = get_scale(s, acquisition.beam_energy)
+    found_centers, found_distortion = get_geometry(xmap)
+    distortion = found_distortion if distortion is None else distortion
+    if (center is None or isinstance(center, str)) and found_centers is not None:
+        # what the map was made with; sought in one pattern alone it may be another spot
+        center = found_centers.reshape(*s.axes_manager._navigation_shape_in_array, 2)
     unset = all(axis.offset == 0 for axis in s.axes_manager.signal_axes)
     automatic = isinstance(center, str) or (center is None and unset)
     if isinstance(center, str) and center != "auto":

@@ -102,7 +102,7 @@ def calibrate_scan(
     """
     rows, is_tested = _choose_positions(patterns.shape[:-2])
     if rows.size < 8:
-        return SelfCalibration(False, f"{rows.size} positions are too few to calibrate by")
+        return _report(SelfCalibration(False, f"{rows.size} positions are too few to calibrate by"))
     stack = _read(patterns, rows)
     flat = np.asarray(centers, np.float64).reshape(-1, 2)
     index = np.stack(np.unravel_index(rows, patterns.shape[:-2]), axis=1)
@@ -235,7 +235,7 @@ def _index(
     plan = dataclasses.replace(
         plan, sampler=make_sampler(detector, *get_specs(plan.bundle)), n_best=1, refine=True,
         regularize=False, n_overlaps=1, min_confidence=0.0,
-    )  # fmt: skip
+    ).see(centers)  # fmt: skip
     return split_rows(index_block(stack, np.asarray(centers, np.float32), plan), plan)
 
 

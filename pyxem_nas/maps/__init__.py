@@ -4,10 +4,12 @@ Owns what an id means, how positions are ordered, what a file of another program
 Nothing here draws.
 """
 
+from pyxem_nas.maps.coherence import Coherence, measure_coherence
 from pyxem_nas.maps.crystal_map import (
     NOT_INDEXED,
     all_positions,
     best_rotations,
+    get_geometry,
     make_crystal_map,
 )
 from pyxem_nas.maps.evaluation import Evaluation, evaluate
@@ -20,6 +22,7 @@ from pyxem_nas.maps.grains import balance_grains, segment_grains, split_grains
 from pyxem_nas.maps.mtex_script import write_mtex_script
 
 __all__ = [
+    "Coherence",
     "Evaluation",
     "NOT_INDEXED",
     "all_positions",
@@ -27,7 +30,9 @@ __all__ = [
     "best_rotations",
     "check_map_unit",
     "evaluate",
+    "get_geometry",
     "make_crystal_map",
+    "measure_coherence",
     "read_map",
     "read_mask",
     "save_map",

@@ -12,7 +12,7 @@ import numpy as np
 from orix.crystal_map import CrystalMap, PhaseList
 from orix.quaternion import Rotation
 
-__all__ = ["NOT_INDEXED", "all_positions", "best_rotations", "make_crystal_map"]
+__all__ = ["NOT_INDEXED", "all_positions", "best_rotations", "get_geometry", "make_crystal_map"]
 
 NOT_INDEXED = -1
 """Phase number of a position without an answer, as in orix."""
@@ -243,3 +243,30 @@ def _checked_rotations(quaternions: np.ndarray, phase_id: np.ndarray) -> Rotatio
     q = np.where(usable[..., np.newaxis], q, q[:, :1])
     q /= np.linalg.norm(q, axis=-1, keepdims=True)
     return Rotation(q[:, 0] if q.shape[1] == 1 else q)
+
+
+def get_geometry(xmap: CrystalMap) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return the direct-beam positions and the distortion that a map says it was made with.
+
+    Parameters
+    ----------
+    xmap
+        Map of this package.
+
+    Returns
+    -------
+    centers
+        (column, row) in pixels of all positions, also those not in the data, shape (n, 2); None
+        where the map was made with stated ones.
+    distortion
+        Matrix of shape (2, 2) as `index_phase_orientation` takes it; None where there is none.
+    """
+    centers = distortion = None
+    if {"beam_column", "beam_row"} <= set(xmap.prop):
+        known = np.stack([xmap.prop["beam_column"], xmap.prop["beam_row"]], axis=1)
+        centers = np.tile(np.median(known, axis=0), (xmap.is_in_data.size, 1))
+        centers[xmap.is_in_data] = known
+    if "distortion" in xmap.prop:
+        matrix = np.asarray(xmap.prop["distortion"][0], float).reshape(2, 2)
+        distortion = None if np.allclose(matrix, np.eye(2), atol=1e-12) else matrix
+    return centers, distortion

@@ -30,9 +30,10 @@ _REACH = 0.12  # 1/angstrom from where the beam is expected to where it may be i
 _N_CANDIDATES = 16
 _ENOUGH_PIXELS = 320  # along a side, for finding spots
 _HALO = 0.1, 25  # 1/angstrom around a place, and the percentile there that spots do not reach
-# of symmetry, presence, brightness, halo and distance from the middle: a conditional logit fitted
+# of symmetry, presence, halo and distance from the middle: a conditional logit fitted
 # by `benchmarks/beam.py --fit`; figures are reported on other seeds and another set of patterns
-_WEIGHTS = np.array([1.0, 0.5, 0.5, 0.5, -0.6])
+_WEIGHTS = np.array([10.4, 2.5, 2.3, -13.1])
+_LEAST_SHOWN = 0.7  # share of the pixels near the beam; else it is behind a stop
 _CLEAR = 0.8  # probability of a place from which on the choice is sure
 
 
@@ -97,10 +98,11 @@ def search_beam(
     -----
     Spots are located in up to 144 patterns. Each place where spots come together, or the middles of
     pairs do, is scored: how many spots have a partner at its other side, beyond chance; in how many
-    patterns there is a spot, and how bright it is; how bright the halo around it is, of electrons
-    that lost energy; how far from the detector's middle it lies. In each pattern the beam is then
-    the centre of mass near the place that won. A plane is fitted to all of them (descan), and where
-    a pattern's own is off it, or there is none, the plane's is taken: the beam jumps nowhere.
+    patterns there is a spot (how bright it is says nothing); how bright the halo around it is, of
+    electrons that lost energy; how far from the detector's middle it lies. In each pattern the beam
+    is then the centre of mass near the place that won. A plane is fitted to all of them (descan),
+    and where a pattern's own is off it, or there is none, the plane's is taken: the beam jumps
+    nowhere.
     """
     data = s.data
     nav_shape = data.shape[:-2]
@@ -113,15 +115,22 @@ def search_beam(
     likely /= likely.sum()
     order = np.argsort(-likely, kind="stable")
     places, likely = places[order], likely[order]
-    first = places[0]
+    # a beam that wanders has several places
+    same = np.linalg.norm((places - places[0]) * scale[::-1], axis=1) < 2.5 * _TOLERANCE
+    first = _center_of_pairs(spots, places[0], scale)
     reach = max(2, round(_REACH / float(np.mean(scale))))
-    if nav_shape:
+    around = shown[
+        tuple(slice(max(round(c) - reach, 0), round(c) + reach + 1) for c in first[::-1])
+    ]
+    if around.mean() < _LEAST_SHOWN:
+        centers = np.broadcast_to([*first, 0], (*nav_shape, 3)).astype(np.float32)
+    elif nav_shape:
         centers = _locate_all(data, first, reach, shown)
     else:
         centers = _locate(to_native(np.asarray(data)[None]), first, reach, shown)[0]
     centers, seen = _smooth(centers, first, nav_shape, _TOLERANCE / float(np.mean(scale)))
-    others = np.column_stack([places[1:], likely[1:]])[:5]
-    return BeamSearch(centers, seen, float(likely[0]), others, True)
+    others = np.column_stack([places, likely])[~same][:5]
+    return BeamSearch(centers, seen, float(likely[same].sum()), others, True)
 
 
 # ------------------------------------------------------------------------- spots
@@ -194,7 +203,7 @@ def describe_places(
     shown: np.ndarray,
     scale: tuple[float, float],
 ) -> np.ndarray:
-    """Return what speaks for each place, shape (k, 5), in the order of the weights."""
+    """Return what speaks for each place, shape (k, 4), in the order of the weights."""
     ny, nx = shown.shape
     middle = np.array([0.5 * (nx - 1), 0.5 * (ny - 1)])
     tolerance = _TOLERANCE / np.array(scale)[::-1]  # columns, rows
@@ -211,30 +220,42 @@ def describe_places(
             symmetry[k] += _count_pairs(found[:, :2], weight, place, tolerance)
             for shift in shifts:
                 symmetry[k] -= _count_pairs(found[:, :2], weight, place + shift, tolerance) / 8
-    bright, halo = _light_at(places, patterns, shown, scale)
+    halo = _light_around(places, patterns, shown, scale)
+    columns, rows = np.rint(places).astype(int).T.clip(0, [[nx - 1], [ny - 1]])
+    presence = np.where(shown[rows, columns], presence, 0.5 * len(spots))  # no spot can be seen
     off = np.linalg.norm((places - middle) / np.array([nx, ny]), axis=1)
-    return np.stack([symmetry / total, presence / len(spots), bright, halo, off], axis=1)
+    return np.stack([symmetry / total, presence / len(spots), halo, off], axis=1)
 
 
-def _light_at(
+def _center_of_pairs(
+    spots: list[np.ndarray], place: np.ndarray, scale: tuple[float, float]
+) -> np.ndarray:
+    """Return a place as the middles of the pairs of spots about it say, (column, row)."""
+    tolerance = _TOLERANCE / np.array(scale)[::-1]
+    middles = []
+    for found in spots:
+        i, j = np.triu_indices(len(found), 1)
+        middle = 0.5 * (found[i, :2] + found[j, :2])
+        middles.append(middle[(np.abs(middle - place) < tolerance).all(axis=1)])
+    near = np.concatenate([*middles, np.zeros((0, 2))])
+    return np.median(near, axis=0) if len(near) >= 5 else np.asarray(place, float)
+
+
+def _light_around(
     places: np.ndarray, patterns: np.ndarray, shown: np.ndarray, scale: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return logarithms of how bright places are, and the halos around them, over the best's."""
+) -> np.ndarray:
+    """Return logarithms of how bright the halos around places are, over the brightest one's."""
     mean = patterns.mean(axis=0)
     rows, columns = np.indices(mean.shape)
-    bright, halo = np.zeros(len(places)), np.zeros(len(places))
+    halo = np.zeros(len(places))
     for k, (x, y) in enumerate(places):
         radius = np.hypot((columns - x) * scale[1], (rows - y) * scale[0])
-        near, around = shown & (radius < 1.2 * _TOLERANCE), shown & (radius < _HALO[0])
-        bright[k] = mean[near].mean() if near.any() else 0.0
-        around &= radius > 1.2 * _TOLERANCE
-        halo[k] = np.percentile(mean[around], _HALO[1]) if around.any() else 0.0
-
-    def over_best(light: np.ndarray) -> np.ndarray:
-        least = 1e-3 * light.max() + 1e-12
-        return np.log((light + least) / (light.max() + least))
-
-    return over_best(bright), over_best(halo)
+        around = shown & (radius > 1.2 * _TOLERANCE) & (radius < _HALO[0])
+        halo[k] = np.percentile(mean[around], _HALO[1]) if around.sum() >= 12 else np.nan
+    best = np.nanmax(halo) if np.isfinite(halo).any() else 0.0
+    least = 1e-3 * best + 1e-12
+    # nothing is known of one that is hidden: it speaks for no other place
+    return np.nan_to_num(np.log((halo + least) / (best + least)), nan=0.0)
 
 
 def list_places(

@@ -13,7 +13,7 @@ import numpy as np
 from pyxem_nas.bundles import ModelBundle
 from pyxem_nas.diffraction import get_reflections, laue_operations, multiply_quaternions
 from pyxem_nas.indexing import RefinementPlan, ScanPatterns, get_refinement_spec
-from pyxem_nas.maps import NOT_INDEXED
+from pyxem_nas.maps import NOT_INDEXED, get_geometry
 from pyxem_nas.patterns import Detector, get_acquisition, get_centers, get_scale
 from pyxem_nas.signals import get_bundle, get_sampler
 
@@ -37,6 +37,10 @@ def open_scan(
             f"the map ({found}) and the scan {nav_shape} have different shapes; crop one with "
             "xmap[...] or s.inav[...]"
         )
+    found_centers, found_distortion = get_geometry(xmap)
+    distortion = found_distortion if distortion is None else distortion
+    if center is None and found_centers is not None:
+        center = found_centers.reshape(*nav_shape, 2)
     known = get_acquisition(s, bundle.acquisition) if acquisition is None else acquisition
     scale = get_scale(s, known.beam_energy)
     spec = get_refinement_spec(bundle.spec)

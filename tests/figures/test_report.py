@@ -27,7 +27,7 @@ from pyxem_nas.figures.report_figures import (
 from pyxem_nas.figures.search_figure import plot_search
 from pyxem_nas.figures.solutions import make_viewer
 from pyxem_nas.maps.crystal_map import NOT_INDEXED, make_crystal_map
-from pyxem_nas.patterns.calibration import find_centers
+from pyxem_nas.patterns import find_centers
 
 ACQUISITION = Acquisition(200, 0.5)
 

@@ -79,7 +79,7 @@ def test_patterns_without_signal_do_not_disturb_their_neighbours(good, bundle):
 
 
 def test_a_broken_pattern_does_not_lose_the_beam_of_the_others(good, bundle):
-    from pyxem_nas.patterns.calibration import find_centers
+    from pyxem_nas.patterns import find_centers
 
     expected = find_centers(as_signal(good, scale=SCALE), (SCALE, SCALE))
     broken = np.concatenate([good.astype(float), np.full((1, SIZE, SIZE), np.nan)])
