@@ -298,7 +298,7 @@ def index_phase_orientation(
             columns[name] = multiply_quaternions(columns[name], turn)
     if calibrate is not None:
         matrix = np.eye(2) if detector.distortion is None else np.asarray(detector.distortion)
-        columns["distortion"] = np.tile(matrix.ravel(), (len(computed), 1))
+        columns["distortion"] = np.tile(matrix.ravel(), (int(np.prod(scan.shape)), 1))
     if calibrate is not None or beam.was_sought:
         columns["beam_column"], columns["beam_row"] = centers.reshape(-1, 2).T
     if beam.was_sought:

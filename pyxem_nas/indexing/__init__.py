@@ -16,9 +16,9 @@ from pyxem_nas.indexing.candidates import (
     with_twins,
 )
 from pyxem_nas.indexing.described import Described
+from pyxem_nas.indexing.geometry_fit import fit_sample
 from pyxem_nas.indexing.match_library import MatchingSettings, MatchLibrary, get_match_library
 from pyxem_nas.indexing.matching import match_descriptors
-from pyxem_nas.indexing.geometry_fit import fit_sample
 from pyxem_nas.indexing.phase_scores import fit_phase_judge, judge_phases, score_phase
 from pyxem_nas.indexing.plan import (
     Branch,

@@ -20,12 +20,16 @@ from pyxem_nas.patterns import (
     measure_spots,
 )
 
-__all__ = ["fit_sample", "measure_offsets"]
+__all__ = ["NothingToFit", "fit_sample", "measure_offsets"]
 
 _N_ROUNDS = 10  # of refining orientations and fitting the distortion, at most
 _SETTLED = 1e-3  # a step below ends it, of the matrix and, in 1/angstrom, of the centre
 _WEAK = 0.15  # spots are looked for whose square root of intensity is this share of the strongest
 _LEAST_SPOTS = 40  # for five parameters, with room to tell outliers
+
+
+class NothingToFit(ValueError):
+    """The patterns do not show what the fit needs."""
 
 
 def fit_sample(sample: ScanPatterns, *, fit_center: bool, fit_matrix: bool) -> CalibrationFit:
@@ -40,7 +44,7 @@ def fit_sample(sample: ScanPatterns, *, fit_center: bool, fit_matrix: bool) -> C
         positions, displacement, weight, owner = _compare_spots(part, refined)
         n_spots = int((weight > 0).sum())
         if n_spots < _LEAST_SPOTS:
-            raise ValueError(
+            raise NothingToFit(
                 f"{n_spots} spots in {len(part.patterns)} patterns lie near where they should, "
                 f"needed are {_LEAST_SPOTS}; check centre, scale, detector_flip and orientations"
             )

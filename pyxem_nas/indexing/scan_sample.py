@@ -89,7 +89,7 @@ def refine_block(
             rows = np.flatnonzero(phase_id == k)
             (polar,) = compute_descriptors(to_native(patterns[rows]), centers[rows], plan.sampler)
             polar = mark_unseen(polar, centers[rows], plan.sampler, plan.spec)
-            found, correlation, _ = refine_candidates(
+            found, correlation, *_ = refine_candidates(
                 polar,
                 np.concatenate(
                     [quaternions[rows], with_twins(quaternions[rows, :1])[:, 1:]], axis=1

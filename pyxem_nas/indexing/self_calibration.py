@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pyxem_nas.indexing.block import get_predictor, index_block
-from pyxem_nas.indexing.geometry_fit import fit_sample, measure_offsets
+from pyxem_nas.indexing.geometry_fit import NothingToFit, fit_sample, measure_offsets
 from pyxem_nas.indexing.plan import IndexingPlan, get_specs
 from pyxem_nas.indexing.refinement import get_refinement_spec
 from pyxem_nas.indexing.result_rows import split_rows
@@ -123,7 +123,7 @@ def calibrate_scan(
             plane += _fit_drift(corrected, whole[fitted][kept])
             if last is not None and step < 1e-3:
                 break
-    except ValueError as error:  # too few spots where they should be: no crystal known
+    except NothingToFit as error:  # too few spots where they should be: no crystal known
         return _report(SelfCalibration(False, f"nothing to fit: {error}"))
     tested = np.flatnonzero(is_tested)
     drift = whole @ plane
@@ -220,7 +220,7 @@ def _index_sample(
     least = max(np.sort(score)[-n_best], 1e-6)
     kept = np.flatnonzero(score >= least)
     if not len(kept):
-        raise ValueError("no pattern is explained by a crystal of the bundle")
+        raise NothingToFit("no pattern is explained by a crystal of the bundle")
     sample = ScanPatterns(
         stack[kept], centers[kept].astype(np.float32), columns["phase_id"][kept].astype(int),
         columns["rotations"][kept, :1], detector, refinement,
