@@ -8,13 +8,18 @@ import re
 
 import numpy as np
 import pytest
-from orix.crystal_map import PhaseList
+from orix.crystal_map import Phase, PhaseList
 from orix.quaternion import Rotation
 from PIL import Image
 from scipy import ndimage
 
 from pyxem_nas import Acquisition, ModelBundle, example_phases, explore, simulate_scan, write_report
-from pyxem_nas.diffraction import disorientation_angles, laue_operations, multiply_quaternions
+from pyxem_nas.diffraction import (
+    disorientation_angles,
+    laue_operations,
+    multiply_quaternions,
+    random_quaternions,
+)
 from pyxem_nas.figures.explorer import page as explorer_page
 from pyxem_nas.figures.plotting import Canvas, boundary_edges, ipf_colors
 from pyxem_nas.figures.report_figures import get_confidence, measure_grains
@@ -410,6 +415,70 @@ def test_twins_of_sigma_3_and_of_the_method_are_told_apart(browser, tmp_path):
     visit.run("nasExplorer.select(0)")
     assert "60.0°, Σ3 twin" in visit.part("neighbours").text_content()
     assert visit.part("pattern-section").is_hidden()
+    assert visit.messages == []
+    visit.context.close()
+
+
+def test_colours_of_crystals_with_axes_of_their_own(browser, tmp_path, titanium):
+    """Monoclinic and hexagonal crystals, whose axes orix and the lattice see differently."""
+    from diffpy.structure import Atom, Lattice, Structure
+
+    lattice = Lattice(5.15, 5.21, 5.32, 90, 99.2, 90)
+    atoms = [Atom("Zr", [0.27, 0.04, 0.21]), Atom("Zr", [0.73, 0.54, 0.29]),
+             Atom("Zr", [0.73, 0.96, 0.79]), Atom("Zr", [0.27, 0.46, 0.71])]  # fmt: skip
+    zirconia = Phase("zirconia", space_group=14, structure=Structure(atoms, lattice))
+    rng = np.random.default_rng(5)
+    columns = {
+        "phase_id": np.arange(60) % 2, "rotations": random_quaternions(60, rng)[:, np.newaxis],
+    }  # fmt: skip
+    phases = PhaseList([zirconia, titanium])
+    xmap = make_crystal_map(columns, phases, shape=(6, 10), step=(1.0, 1.0))
+    visit = Visit(browser, write_page(tmp_path, xmap, None))
+    for axis, vector in (("x", (1, 0, 0)), ("z", (0, 0, 1))):
+        visit.part("layer").select_option(f"ipf-{axis}")
+        rgb = np.array(visit.run("Array.from(nasExplorer.rgb)")).reshape(-1, 3) / 255
+        assert np.quantile(np.abs(rgb - ipf_colors(xmap, vector)).max(axis=1), 0.95) < 0.08
+    every = boundary_edges(Canvas(xmap), 5.0)
+    kinds = np.array(visit.run("nasExplorer.grains.kinds.map((k) => Array.from(k))"))
+    np.testing.assert_array_equal(kinds[1].reshape(6, 10)[:-1] > 0, every[1])
+    assert visit.messages == []
+    visit.context.close()
+
+
+@pytest.mark.parametrize("kind", ["line", "point", "nothing", "masked"])
+def test_maps_of_other_shapes_open(browser, tmp_path, scan, kind):
+    s, xmap, bundle = scan
+    n = {"line": 12, "point": 1}.get(kind, 108)
+    columns = {
+        "phase_id": np.array(xmap.phase_id[:n]), "rotations": xmap.rotations.data[:n],
+        "correlation": np.linspace(0.2, 0.9, n),
+    }  # fmt: skip
+    mask = None
+    if kind == "nothing":
+        columns["phase_id"][:] = NOT_INDEXED
+    if kind == "masked":
+        mask = np.zeros(SHAPE, bool)
+        mask[2:5, 3:] = True
+    part = {"line": s.inav[:, 0], "point": s.inav[0, 0]}.get(kind, s)
+    shape = {"line": (12,), "point": ()}.get(kind, SHAPE)
+    phases = PhaseList([p for i, p in xmap.phases if i != NOT_INDEXED])
+    other = make_crystal_map(
+        columns, phases, shape=shape, step=(5.0,) * len(shape), navigation_mask=mask
+    )
+    visit = Visit(browser, write_page(tmp_path, other, make_viewer(part, other, bundle)))
+    visit.settle()
+    if kind == "nothing":
+        assert visit.run("nasExplorer.state.position") == -1
+        visit.page.mouse.click(*visit.place(20))
+        visit.settle()
+        assert "not indexed" in visit.part("pattern-title").text_content()
+    elif kind == "masked":
+        assert visit.run("nasExplorer.model.phase[2 * 12 + 5]") == 255
+        total = sum(int(cells[0]) for cells in statistics(visit).values())
+        assert total == 108 - mask.sum()
+    else:
+        assert visit.run("nasExplorer.model.n") == n
+        assert visit.run("nasExplorer.pattern.view.spots.length") > 3
     assert visit.messages == []
     visit.context.close()
 

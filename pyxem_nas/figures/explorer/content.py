@@ -108,10 +108,12 @@ def _collect_properties(
     xmap: CrystalMap, rows: np.ndarray
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Return what the properties are, and their levels over the grid."""
+    # items() of the properties would hold the positions that are left out, too
+    columns = {name: np.asarray(xmap.prop[name], float) for name in xmap.prop}
     known = {
-        name: np.asarray(values, float).reshape(xmap.size, -1)[:, 0]
-        for name, values in xmap.prop.items()
-        if np.asarray(values).ndim == 1 or name in _PROPERTIES
+        name: values.reshape(xmap.size, -1)[:, 0]
+        for name, values in columns.items()
+        if values.ndim == 1 or name in _PROPERTIES
     }
     known["confidence"] = get_confidence(xmap)
     order = [n for n in _PROPERTIES if n in known]

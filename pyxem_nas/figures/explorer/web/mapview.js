@@ -204,7 +204,7 @@ export class MapView {
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
     const { hover, selected, shown, line } = this.state;
-    if (line) drawLine(context, ...line.map((position) => this.centerOf(position)));
+    if (line) drawLine(context, this.width, ...line.map((position) => this.centerOf(position)));
     if (hover >= 0) this.frame(context, hover, "#ffffff", 1);
     if (shown >= 0 && shown !== selected) this.ring(context, shown);
     if (selected >= 0) this.cross(context, selected);
@@ -339,7 +339,7 @@ function outline(context, path, color) {
   }
 }
 
-function drawLine(context, [x0, y0], [x1, y1]) {
+function drawLine(context, width, [x0, y0], [x1, y1]) {
   outline(context, () => {
     context.moveTo(x0, y0);
     context.lineTo(x1, y1);
@@ -348,9 +348,10 @@ function drawLine(context, [x0, y0], [x1, y1]) {
     context.font = "bold 13px system-ui, sans-serif";
     context.lineWidth = 3;
     context.strokeStyle = "#000000";
-    context.strokeText(label, x + 6, y - 6);
+    const left = x > width - 24 ? x - 16 : x + 6;
+    context.strokeText(label, left, y - 6);
     context.fillStyle = "#ffffff";
-    context.fillText(label, x + 6, y - 6);
+    context.fillText(label, left, y - 6);
   }
 }
 

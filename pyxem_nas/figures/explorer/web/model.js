@@ -55,16 +55,10 @@ export function formatValue(property, value) {
   return value.toFixed(range > 20 ? 0 : range > 2 ? 1 : 2);
 }
 
-// Median of a property over positions, from the counts of its levels.
-export function medianOf(property, positions) {
-  const counts = new Uint32Array(256);
+// Median of a property, from how often each of its levels occurs.
+export function medianOf(property, counts) {
   let total = 0;
-  for (const position of positions) {
-    const level = property.levels[position];
-    if (level === MISSING) continue;
-    counts[level]++;
-    total++;
-  }
+  for (let level = 0; level < MISSING; level++) total += counts[level];
   if (!total) return NaN;
   let seen = 0;
   for (let level = 0; level < MISSING; level++) {

@@ -2,7 +2,7 @@
 
 import { describeGrain, EDGE, EDGE_NAMES, neighboursOf } from "./grains.js";
 import { disorientation, isSigma3 } from "./crystal.js";
-import { formatValue, medianOf, valueAt } from "./model.js";
+import { NO_PHASE, formatValue, medianOf, valueAt } from "./model.js";
 import { NAME_COLORS, shownRange } from "./layers.js";
 import { toEuler, turnAboutBeam } from "./rotation.js";
 
@@ -69,25 +69,19 @@ export function tableOf(heads, rows) {
 
 // Statistics of the selected positions by phase (mask null: all).
 export function statisticsTable(model, mask, grains) {
-  const groups = model.crystals.map(() => []);
-  let nothing = 0;
-  for (let i = 0; i < model.n; i++) {
-    if (model.isIndexed(i)) {
-      if (!mask || mask[i]) groups[model.phase[i]].push(i);
-    } else if (model.phase[i] !== 255) nothing++;
-  }
-  const total = groups.reduce((sum, group) => sum + group.length, 0);
   const shown = ["confidence", "correlation", "reliability", "n_plausible"]
     .map((name) => model.property(name)).filter(Boolean);
-  const rows = groups.map((group, k) => {
-    const { count, diameter } = grainsAmong(model, grains, group);
+  const { counts, nothing, levels, ofGrain } = countSelected(model, mask, grains, shown);
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  const rows = model.crystals.map((crystal, k) => {
+    const { count, size } = grainsOfPhase(model, grains, ofGrain, k);
     return [
-      swatch(model.crystals[k].color) + escapeHtml(model.crystals[k].name),
-      String(group.length),
-      total ? `${((100 * group.length) / total).toFixed(1)} %` : "–",
-      ...shown.map((property) => formatValue(property, medianOf(property, group))),
+      swatch(crystal.color) + escapeHtml(crystal.name),
+      String(counts[k]),
+      total ? `${((100 * counts[k]) / total).toFixed(1)} %` : "–",
+      ...shown.map((property, j) => formatValue(property, medianOf(property, levels[k][j]))),
       String(count),
-      count ? `${Number(diameter.toPrecision(3))} ${model.header.unit}` : "–",
+      count ? `${Number(size.toPrecision(3))} ${model.header.unit}` : "–",
     ];
   });
   rows.push(["not indexed", String(nothing), ...Array(shown.length + 3).fill("")]);
@@ -96,17 +90,36 @@ export function statisticsTable(model, mask, grains) {
   return { html: tableOf(["Phase", "positions", "share", ...medians, "grains", size], rows), total };
 }
 
-function grainsAmong(model, grains, positions) {
-  const counts = new Map();
-  for (const i of positions) {
-    const grain = grains.label[i];
-    counts.set(grain, (counts.get(grain) ?? 0) + 1);
+// In one pass: selected positions and levels of properties by phase, and positions by grain.
+function countSelected(model, mask, grains, properties) {
+  const counts = new Uint32Array(model.crystals.length);
+  const levels = model.crystals.map(() => properties.map(() => new Uint32Array(256)));
+  const ofGrain = new Uint32Array(grains.sizes.length);
+  let nothing = 0;
+  for (let i = 0; i < model.n; i++) {
+    const phase = model.phase[i];
+    if (phase >= NO_PHASE) {
+      if (phase === NO_PHASE) nothing++;
+    } else if (!mask || mask[i]) {
+      counts[phase]++;
+      ofGrain[grains.label[i]]++;
+      for (let j = 0; j < properties.length; j++) levels[phase][j][properties[j].levels[i]]++;
+    }
   }
-  const sizes = [...counts.values()].filter((n) => n >= MIN_GRAIN).map((n) => sizeOf(model, n));
+  return { counts, nothing, levels, ofGrain };
+}
+
+// Number and median size of the grains of a phase, as far as they are selected.
+function grainsOfPhase(model, grains, ofGrain, phase) {
+  const sizes = [];
+  ofGrain.forEach((n, grain) => {
+    const isOfPhase = model.phase[grains.order[grains.start[grain]]] === phase;
+    if (n >= MIN_GRAIN && isOfPhase) sizes.push(sizeOf(model, n));
+  });
   sizes.sort((a, b) => a - b);
   const middle = sizes.length >> 1;
-  const median = sizes.length % 2 ? sizes[middle] : (sizes[middle - 1] + sizes[middle]) / 2;
-  return { count: sizes.length, diameter: median };
+  const size = sizes.length % 2 ? sizes[middle] : (sizes[middle - 1] + sizes[middle]) / 2;
+  return { count: sizes.length, size };
 }
 
 // Diameter of the circle of the same area, or length on a line scan.
@@ -115,10 +128,12 @@ export function sizeOf(model, n) {
   return model.header.is_plane ? 2 * Math.sqrt((n * dx * dy) / Math.PI) : n * dx;
 }
 
-// Length of the boundaries of each kind; those with a selected position on a side.
+// Length of the boundaries of each kind (on a line scan their number); those with a selected
+// position on a side.
 export function edgesTable(model, grains, mask) {
   const { nx, n } = model;
-  const [dy, dx] = model.header.step;
+  const isPlane = model.header.is_plane;
+  const [dy, dx] = isPlane ? model.header.step : [1, 1];
   const lengths = new Float64Array(6);
   for (const side of [0, 1]) {
     const [step, length] = side === 0 ? [1, dy] : [nx, dx];
@@ -135,9 +150,9 @@ export function edgesTable(model, grains, mask) {
       const [color, width] = EDGE_SHOWN[kind].split(" ");
       const sample = `<span class="nas-stroke"><i style="border-top:${width} solid ${color}"></i></span>`;
       const share = total ? `${((100 * lengths[kind]) / total).toFixed(1)} %` : "–";
-      return [sample + EDGE_NAMES[kind], `${Number(lengths[kind].toPrecision(3))} ${model.header.unit}`, share];
+      return [sample + EDGE_NAMES[kind], `${Number(lengths[kind].toPrecision(3))} ${isPlane ? model.header.unit : ""}`, share];
     });
-  return tableOf(["Kind", "length", "share"], rows);
+  return tableOf(["Kind", isPlane ? "length" : "number", "share"], rows);
 }
 
 // What is known of a grain: rows of a table, and its neighbours.
