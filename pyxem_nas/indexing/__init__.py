@@ -6,7 +6,7 @@ crystals, neighbours, networks at run time. Pure functions of arrays; user input
 """
 
 from pyxem_nas.indexing.block import describe_lazily, index_block, predict_lazily
-from pyxem_nas.indexing.branches import orient
+from pyxem_nas.indexing.branches import find_candidates, orient, rate_candidates
 from pyxem_nas.indexing.candidates import (
     compare_with_best,
     judge_candidates,
@@ -58,7 +58,9 @@ from pyxem_nas.indexing.scan_sample import (
 from pyxem_nas.indexing.self_calibration import SelfCalibration, calibrate_scan
 
 __all__ = [
+    "find_candidates",
     "orient",
+    "rate_candidates",
     "match_descriptors",
     "make_plan",
     "get_match_library",

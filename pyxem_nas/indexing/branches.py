@@ -34,6 +34,12 @@ from pyxem_nas.indexing.refinement import RatedCandidates, refine_candidates
 from pyxem_nas.indexing.result_rows import MATCH, NETWORK, OTHER, TEMPLATE, put_answers
 
 _N_TEMPLATES = 3  # best of pyxem's templates that refinement and judge see, with their twins
+# the judges of a branch, with and without refinement
+_KINDS = {
+    "network": ("refined", "fast"),
+    "match": ("match", "match fast"),
+    "hybrid": ("hybrid", "hybrid fast"),
+}
 _N_NETWORK = 4  # likeliest candidates of a network that join those of matching
 
 
@@ -74,17 +80,10 @@ def orient(
         return _orient_by_callable(predictor, branch, phase_id, described, plan)
     if branch == "template":
         return _orient_by_templates(predictor, phase_id, described, plan)
-    if branch == "network":
-        candidates = _find_by_network(predictor, phase_id, described)
-        kind = "refined" if plan.refine else "fast"
-    else:
-        candidates = _find_by_matching(predictor, phase_id, described, plan)
-        kind = "match" if plan.refine else "match fast"
-        if branch == "hybrid":
-            candidates = _join_network(predictor, phase_id, described, plan, candidates)
-            kind = "hybrid" if plan.refine else "hybrid fast"
+    candidates = find_candidates(predictor, phase_id, described, plan)
+    kind = _KINDS[branch][0 if plan.refine else 1]
     judge = get_judge(predictor, phase_id, kind)
-    rated = _rate(predictor, candidates, phase_id, described, plan)
+    rated = rate_candidates(predictor, candidates, phase_id, described, plan)
     answers = _conclude(predictor, phase_id, rated, candidates, judge, plan)
     if branch == "hybrid" and plan.template_threshold:
         unsure = np.flatnonzero(answers["mass"][:, 0] < plan.template_threshold)
@@ -93,6 +92,19 @@ def orient(
             joined = _rescue(predictor, phase_id, described.take(unsure), plan, *few, judge)
             put_answers(answers, unsure, joined)
     return answers
+
+
+def find_candidates(
+    predictor: Predictor, phase_id: int, described: Described, plan: IndexingPlan
+) -> Candidates:
+    """Return the candidates of a phase's branch, "network", "match" or "hybrid"."""
+    branch = plan.branches[phase_id]
+    if branch == "network":
+        return _find_by_network(predictor, phase_id, described)
+    matched = _find_by_matching(predictor, phase_id, described, plan)
+    if branch == "match":
+        return matched
+    return _join_network(predictor, phase_id, described, plan, matched)
 
 
 def get_judge(predictor: Predictor, phase_id: int, kind: str) -> Judge:
@@ -142,7 +154,13 @@ def _join_network(predictor, phase_id, described, plan, matched) -> Candidates:
     )
 
 
-def _rate(predictor, candidates, phase_id, described, plan) -> RatedCandidates:
+def rate_candidates(
+    predictor: Predictor,
+    candidates: Candidates,
+    phase_id: int,
+    described: Described,
+    plan: IndexingPlan,
+) -> RatedCandidates:
     """Refine candidates where the plan wants it, and rate them."""
     if not plan.refine and candidates.matching is not None:
         # the fast mode: the grid's score is all that is needed
@@ -212,7 +230,7 @@ def _rescue(
         score_spectra(described.spectra, library, templates),
         np.full(templates.shape[1], TEMPLATE),
     )
-    more_rated = _rate(predictor, more, phase_id, described, plan)
+    more_rated = rate_candidates(predictor, more, phase_id, described, plan)
     rated = RatedCandidates(
         *(np.concatenate(pair, axis=1) for pair in zip(rated, more_rated, strict=True))
     )

@@ -10,13 +10,28 @@ from typing import Any
 
 import numpy as np
 
-from pyxem_nas.bundles import ModelBundle, Thresholds, load_keras
+from pyxem_nas.bundles import Judge, ModelBundle, Thresholds, load_keras
 from pyxem_nas.diffraction import laue_operations
-from pyxem_nas.indexing import get_refinement_spec, select_candidates
+from pyxem_nas.indexing import (
+    Described,
+    RatedCandidates,
+    find_candidates,
+    get_predictor,
+    get_refinement_spec,
+    get_specs,
+    judge_candidates,
+    make_plan,
+    rank_candidates,
+    rate_candidates,
+    select_candidates,
+)
+from pyxem_nas.patterns import Detector, make_sampler
 from pyxem_nas.scans import DescriptorSource
 from pyxem_nas.training.judge_fit import (
     FittedJudges,
     KnownPatterns,
+    candidates_right,
+    fit_hybrid,
     fit_judges,
     fit_temperature,
     threshold_for_precision,
@@ -26,6 +41,8 @@ from pyxem_nas.training.training_source import hold_out_source
 
 _N_VALIDATION = 3000
 _TRUE_PATTERNS_KEPT = 0.98
+_N_CAMERAS = 4  # of different length: matching leaves out what a detector does not show
+_N_PIXELS = 112  # of simulated images, `scans.simulate_descriptors`
 
 
 def calibrate(
@@ -63,10 +80,11 @@ def calibrate(
     judges, figures, confidences, unsure = {}, {}, [], []
     for k, phase in enumerate(bundle.phases):
         fitted = _calibrate_phase(bundle, simulator, k, seed, n)
-        judges[k] = fitted.judges
-        figures[phase.name] = fitted.figures
-        unsure.append(threshold_for_precision(fitted.probability, fitted.right))
-        confidences.append(fitted.probability)
+        hybrid, probability, right = _calibrate_hybrid(bundle, simulator, k, seed, n)
+        judges[k] = fitted.judges | {"hybrid": hybrid}
+        figures[phase.name] = fitted.figures | {"hybrid": {"within_5_deg": float(right.mean())}}
+        unsure.append(threshold_for_precision(probability, right))
+        confidences.append(probability)
     temperature, accuracy, phase_confidence = _calibrate_phase_network(bundle, simulator, seed, n)
     figures["phase_accuracy"] = accuracy
     known = np.concatenate(phase_confidence)
@@ -108,6 +126,49 @@ def _calibrate_phase(bundle, simulator, k, seed, n) -> FittedJudges:
         wavelength=simulator.acquisition.wavelength,
         precession_angle=simulator.randomization.precession_angle[0],
     )
+
+
+def _calibrate_hybrid(bundle, simulator, k, seed, n) -> tuple[Judge, np.ndarray, np.ndarray]:
+    """Fit how much the network's word counts beside matching, on cameras of a few lengths.
+
+    Returns the judge, and of its answers the probability and whether they are right.
+    """
+    predictor, operations = get_predictor(bundle), laue_operations(bundle.phases[k])
+    low, high = simulator.randomization.scale
+    parts = []
+    for i in range(_N_CAMERAS):
+        scale = low * (high / low) ** ((i + 0.5) / _N_CAMERAS)
+        described, truth, plan = _look_through(bundle, simulator, scale, n, (seed, 503, k, i), k)
+        candidates = find_candidates(predictor, k, described, plan)
+        rated = rate_candidates(predictor, candidates, k, described, plan)
+        right = candidates_right(rated.quaternions, truth, operations)
+        parts.append((*rated, candidates.log_posterior, right))
+    *scores, log_posterior, right = (np.concatenate(part) for part in zip(*parts, strict=True))
+    rated = RatedCandidates(*scores)
+    judge = fit_hybrid(rated, log_posterior, right)
+    probability = judge_candidates(rated, log_posterior, judge)
+    answer = probability.argmax(axis=1)
+    ranked = rank_candidates(
+        rated.quaternions, probability, rated.correlation, predictor.symmetry[k]
+    )
+    return judge, ranked["probability"][:, 0], right[np.arange(len(right)), answer]
+
+
+def _look_through(bundle, simulator, scale, n, seed, k):
+    """Return simulated patterns of a phase through cameras of one length, truth and plan."""
+    ranges = dataclasses.replace(simulator.randomization, scale=(scale, scale))
+    stacks = [
+        dataclasses.replace(simulator, spec=spec, randomization=ranges).simulate(
+            max(1, n // _N_CAMERAS), np.random.default_rng(seed), phase_id=k
+        )
+        for spec in (bundle.spec, get_refinement_spec(bundle.spec))
+    ]
+    sampler = make_sampler(Detector((_N_PIXELS, _N_PIXELS), (scale, scale)), *get_specs(bundle))
+    angle = simulator.randomization.precession_angle[0]
+    acquisition = dataclasses.replace(bundle.acquisition, precession_angle=angle)
+    plan = make_plan(bundle, sampler, method="hybrid", acquisition=acquisition)
+    plan = plan.see(np.full((1, 2), 0.5 * (_N_PIXELS - 1)))
+    return Described(stacks[0][0], stacks[1][0], bundle.spec), stacks[0][2], plan
 
 
 def _calibrate_phase_network(bundle, simulator, seed, n):

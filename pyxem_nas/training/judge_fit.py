@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyxem_nas.bundles import Judge
+from pyxem_nas.bundles import Judge, get_set_judge
 from pyxem_nas.diffraction import Reflections, disorientation_angles
 from pyxem_nas.indexing import (
     RatedCandidates,
@@ -112,7 +112,7 @@ def fit_judges(
             precession_angle=precession_angle,
             refine=not fast,
         )
-        near = _candidates_right(rated.quaternions, patterns.quaternions, symmetry)
+        near = candidates_right(rated.quaternions, patterns.quaternions, symmetry)
         posterior = None if kind == "template" else patterns.log_posterior
         judge = fit_judge(rated, posterior, near)
         probability = judge_candidates(rated, patterns.log_posterior, judge)
@@ -128,7 +128,7 @@ def fit_judges(
     return FittedJudges(judges, figures, answers["probability"][:, 0], angles < _RIGHT)
 
 
-def _candidates_right(quaternions, truth, symmetry) -> np.ndarray:
+def candidates_right(quaternions, truth, symmetry) -> np.ndarray:
     """Return which candidates (n, k) are within 5 degrees of the truth (n, 4)."""
     columns = [
         disorientation_angles(quaternions[:, j], truth, symmetry) < _RIGHT
@@ -155,12 +155,8 @@ def fit_judge(rated: RatedCandidates, log_posterior: np.ndarray | None, right: n
     ----------
     McFadden, D. (1974), conditional logit.
     """
-    from scipy.optimize import minimize
-
     valid = np.any(rated.quaternions != 0, axis=-1)
     n, k = valid.shape
-    right = np.column_stack([right, ~right.any(axis=1)])
-    valid_or_none = np.column_stack([valid, np.ones(n, bool)])
     # what each weight is of: (n_weights, n, k + 1), the last alternative being none of them
     terms = np.zeros((5 if log_posterior is not None else 3, n, k + 1))
     terms[0, :, :k] = compare_with_best(rated.correlation, valid)
@@ -169,6 +165,46 @@ def fit_judge(rated: RatedCandidates, log_posterior: np.ndarray | None, right: n
     if log_posterior is not None:
         terms[3, :, :k] = np.where(valid, log_posterior, 0)
         terms[4, :, k] = log_rest(log_posterior, valid)
+    start = np.array([10.0, 8.0, 0.0, 0.5, 0.0])[: len(terms)]
+    weights = _fit_logit(terms, right, valid, start)
+    correlation, none, tolerant, log_weight, none_log = (*weights, 0.0, 0.0)[:5]
+    return Judge(log_weight, correlation, none, tolerant, none_log)
+
+
+def fit_hybrid(rated: RatedCandidates, log_posterior: np.ndarray, right: np.ndarray) -> Judge:
+    """Return the judge by which a network's word joins the judge of candidate sets.
+
+    Parameters
+    ----------
+    rated
+        Candidates of matching and network together, with all their scores.
+    log_posterior
+        Of the candidates, by the network, shape (n, k).
+    right
+        Which of the candidates are right, shape (n, k), boolean.
+    """
+    valid = np.any(rated.quaternions != 0, axis=-1)
+    n, k = valid.shape
+    of_set, of_none = get_set_judge().rate(rated.correlation, rated.tolerant, rated.matching, valid)
+    terms = np.zeros((4, n, k + 1))
+    terms[0, :, :k], terms[0, :, k:] = np.where(valid, of_set, 0), of_none
+    terms[1, :, k] = 1
+    terms[2, :, :k] = np.where(valid, log_posterior, 0)
+    terms[3, :, k] = log_rest(log_posterior, valid)
+    weights = _fit_logit(terms, right, valid, np.array([1.0, 0.0, 0.3, 0.0]))
+    set_utility, none, log_weight, none_log = weights
+    return Judge(log_weight, 0.0, none, none_log_posterior=none_log, set_utility=set_utility)
+
+
+def _fit_logit(
+    terms: np.ndarray, right: np.ndarray, valid: np.ndarray, start: np.ndarray
+) -> tuple[float, ...]:
+    """Return the weights of terms (n_weights, n, k + 1) by which the right candidates win."""
+    from scipy.optimize import minimize
+
+    n = len(right)
+    right = np.column_stack([right, ~right.any(axis=1)])
+    valid_or_none = np.column_stack([valid, np.ones(n, bool)])
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         utility = np.where(valid_or_none, np.tensordot(weights, terms, 1), -1e9)
@@ -179,10 +215,8 @@ def fit_judge(rated: RatedCandidates, log_posterior: np.ndarray | None, right: n
         prior = np.square(weights).sum() / 2e3
         return ((total - hit).sum() + prior) / n, (slope + weights / 1e3) / n
 
-    start = np.array([10.0, 8.0, 0.0, 0.5, 0.0])[: len(terms)]
     fit = minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-6})
-    correlation, none, tolerant, log_weight, none_log = (*(float(w) for w in fit.x), 0.0, 0.0)[:5]
-    return Judge(log_weight, correlation, none, tolerant, none_log)
+    return tuple(float(w) for w in fit.x)
 
 
 def threshold_for_precision(probability: np.ndarray, right: np.ndarray) -> float:
