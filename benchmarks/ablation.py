@@ -38,7 +38,8 @@ from pyxem_nas.diffraction import (
 )
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.maps.statistics import paired_interval
-from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.kernel import compute_descriptors
+from pyxem_nas.patterns.sampler import make_sampler
 from pyxem_nas.patterns.spec import DescriptorSpec, Detector
 from pyxem_nas.scans.source import DescriptorSource
 from pyxem_nas.training.network_training import (

@@ -33,9 +33,10 @@ from pyxem_nas import ModelBundle
 from pyxem_nas.diffraction.acquisition import Acquisition
 from pyxem_nas.indexing.template_matching import get_template_library, match_templates
 from pyxem_nas.maps.crystal_map import NOT_INDEXED, best_rotations
-from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.kernel import compute_descriptors
+from pyxem_nas.patterns.sampler import make_sampler
 from pyxem_nas.patterns.spec import DescriptorSpec, Detector
-from pyxem_nas.scans.synthetic import example_phases
+from pyxem_nas.scans.specimens import example_phases
 
 if TYPE_CHECKING:
     from pyxem.signals import ElectronDiffraction2D

@@ -26,7 +26,8 @@ from pyxem_nas.bundles.bundle import number_phases
 from pyxem_nas.indexing.plan import get_specs
 from pyxem_nas.indexing.predictor import get_predictor
 from pyxem_nas.maps.statistics import expected_calibration_error
-from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.kernel import compute_descriptors
+from pyxem_nas.patterns.sampler import make_sampler
 from pyxem_nas.patterns.spec import Detector
 
 PAIRS = (("austenite", "copper"), ("austenite", "NbC"))

@@ -108,7 +108,7 @@ def _simulate_with_diffsims(phase: str, n: int, start: int, seed: int) -> BlochP
     from diffsims.generators.simulation_generator import SimulationGenerator
     from orix.quaternion import Rotation
 
-    from pyxem_nas.scans.synthetic import example_phases
+    from pyxem_nas.scans.specimens import example_phases
 
     rng = np.random.default_rng([seed, start, crc32(phase.encode())])
     quaternions = rng.standard_normal((n, 4))

@@ -27,7 +27,8 @@ from pyxem_nas.indexing.described import Described
 from pyxem_nas.indexing.plan import get_specs, make_plan
 from pyxem_nas.indexing.predictor import get_predictor
 from pyxem_nas.maps.statistics import expected_calibration_error, paired_interval
-from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.kernel import compute_descriptors
+from pyxem_nas.patterns.sampler import make_sampler
 from pyxem_nas.patterns.spec import Detector
 
 ACQUISITION = Acquisition(200.0, 0.7)

@@ -32,9 +32,10 @@ def stand_in_for_hosts(wavelength: float) -> None:
     from pyxem_nas.bundles import judges
 
     _hand_on("bundles", judges, "Judge", "PhaseJudge", "Thresholds")
-    from pyxem_nas.scans import camera
+    from pyxem_nas.scans import camera, randomization
 
-    _hand_on("scans", camera, "Randomization", "simulate_descriptors")
+    _hand_on("scans", randomization, "Randomization")
+    _hand_on("scans", camera, "simulate_descriptors")
     from pyxem_nas.scans import source
 
     _hand_on("scans", source, "DescriptorSource")

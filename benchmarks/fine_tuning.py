@@ -36,7 +36,8 @@ from pyxem_nas.indexing.predictor import get_predictor
 from pyxem_nas.maps.crystal_map import make_crystal_map
 from pyxem_nas.maps.grains import find_medoids
 from pyxem_nas.maps.statistics import paired_interval
-from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.kernel import compute_descriptors
+from pyxem_nas.patterns.sampler import make_sampler
 from pyxem_nas.patterns.spec import Detector
 from pyxem_nas.scans.source import make_source
 

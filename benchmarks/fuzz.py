@@ -244,7 +244,7 @@ def _prepare_map(suffix: str) -> Callable[[Path], tuple]:
     def prepare(folder: Path) -> tuple:
         from pyxem_nas import make_crystal_map, save_map
         from pyxem_nas.maps.files import read_map
-        from pyxem_nas.scans.synthetic import example_phases
+        from pyxem_nas.scans.specimens import example_phases
 
         path = folder / f"a.{suffix}"
         columns = {"phase_id": np.array([0, -1]), "rotations": np.tile([1.0, 0, 0, 0], (2, 1, 1))}

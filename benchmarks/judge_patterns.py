@@ -119,7 +119,7 @@ class Workplace:
         from pyxem_nas.diffraction.acquisition import Acquisition
         from pyxem_nas.indexing.refinement import get_refinement_spec
         from pyxem_nas.patterns import DescriptorSpec
-        from pyxem_nas.scans.camera import Randomization
+        from pyxem_nas.scans.randomization import Randomization
         from pyxem_nas.scans.source import DescriptorSource
 
         key = (SEED, k, round(10 * angle))

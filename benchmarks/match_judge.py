@@ -33,7 +33,7 @@ from pyxem_nas.indexing.refinement import get_refinement_spec, refine_candidates
 from pyxem_nas.maps.statistics import expected_calibration_error
 from pyxem_nas.patterns import DescriptorSpec, Detector, make_sampler
 from pyxem_nas.scans.source import DescriptorSource
-from pyxem_nas.scans.synthetic import make_phase
+from pyxem_nas.scans.specimens import make_phase
 from pyxem_nas.training.search import hold_out_domain
 
 SPEC = DescriptorSpec()

@@ -27,7 +27,7 @@ from pyxem_nas.indexing import match_library, matching
 from pyxem_nas.indexing.template_matching import get_template_library, match_templates
 from pyxem_nas.maps.crystal_map import best_rotations
 from pyxem_nas.patterns import DescriptorSpec, Detector, compute_descriptors, make_sampler
-from pyxem_nas.scans.synthetic import make_phase
+from pyxem_nas.scans.specimens import make_phase
 
 ACQUISITION = Acquisition(200.0, 0.5)
 SPEC = DescriptorSpec()

@@ -32,7 +32,7 @@ from pyxem_nas.indexing.plan import get_specs, make_plan
 from pyxem_nas.indexing.predictor import get_predictor
 from pyxem_nas.indexing.second_crystal import search_second
 from pyxem_nas.maps.statistics import expected_calibration_error
-from pyxem_nas.patterns.kernel import make_sampler
+from pyxem_nas.patterns.sampler import make_sampler
 from pyxem_nas.patterns.spec import Detector
 from pyxem_nas.scans.camera import simulate_descriptors
 from pyxem_nas.training.search import hold_out_domain

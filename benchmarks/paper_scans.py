@@ -16,7 +16,8 @@ from scipy.spatial import cKDTree
 from pyxem_nas import example_phases
 from pyxem_nas.diffraction import draw_dynamical_spots
 from pyxem_nas.diffraction.acquisition import Acquisition
-from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.kernel import compute_descriptors
+from pyxem_nas.patterns.sampler import make_sampler
 from pyxem_nas.patterns.spec import DescriptorSpec, Detector, PatternSpec
 
 #: One microscope took all scans; within the ranges of the shipped bundle's training.

@@ -31,7 +31,8 @@ from pyxem_nas.indexing.plan import get_specs
 from pyxem_nas.indexing.predictor import get_predictor
 from pyxem_nas.indexing.refinement import refine_candidates
 from pyxem_nas.maps.crystal_map import best_rotations
-from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.kernel import compute_descriptors
+from pyxem_nas.patterns.sampler import make_sampler
 from pyxem_nas.patterns.spec import Detector
 
 SPREAD = 0.8  # degrees about each axis

@@ -9,7 +9,7 @@ from bloch import PHASES
 
 from pyxem_nas.diffraction import disorientation_angles, laue_operations, turned_about_beam
 from pyxem_nas.maps.statistics import expected_calibration_error, paired_interval
-from pyxem_nas.scans.synthetic import example_phases
+from pyxem_nas.scans.specimens import example_phases
 
 if TYPE_CHECKING:
     from accuracy import Answers, Batch

@@ -35,7 +35,8 @@ from pyxem_nas.indexing import block, branches, described, predictor, runtime
 from pyxem_nas.indexing.plan import get_specs
 from pyxem_nas.indexing.template_matching import get_template_library, match_templates
 from pyxem_nas.maps.crystal_map import best_rotations
-from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.kernel import compute_descriptors
+from pyxem_nas.patterns.sampler import make_sampler
 from pyxem_nas.patterns.spec import DescriptorSpec, Detector
 from pyxem_nas.scans.source import make_source
 from pyxem_nas.training.network_training import cell_labels

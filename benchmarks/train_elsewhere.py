@@ -115,7 +115,7 @@ def draw_spots(tables: dict, folder: Path) -> None:
     import numpy as np
 
     from pyxem_nas.diffraction import dynamical
-    from pyxem_nas.scans.camera import Randomization
+    from pyxem_nas.scans.randomization import Randomization
 
     job, ranges = tables["job"], Randomization(**tables["job"].ranges)
     for k, potential in enumerate(tables["potentials"]):
@@ -137,7 +137,7 @@ def draw_spots(tables: dict, folder: Path) -> None:
 def make_source(tables: dict, folder: Path):
     """Return the simulator of the training."""
     from pyxem_nas.diffraction import DynamicalSpots, SpotLibrary
-    from pyxem_nas.scans.camera import Randomization
+    from pyxem_nas.scans.randomization import Randomization
     from pyxem_nas.scans.source import DescriptorSource
 
     n = len(tables["potentials"])

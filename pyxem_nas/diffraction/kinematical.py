@@ -2,7 +2,7 @@
 
 Owns the way from an orientation to its spots: excitation error, precession and rocking curve. The
 table of reflections belongs to `reflections`; images, noise and the random cameras that networks
-are trained on belong to `scans.camera`.
+are trained on belong to `scans.randomization`.
 """
 
 from __future__ import annotations

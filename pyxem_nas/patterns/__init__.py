@@ -5,6 +5,7 @@ detector; what a scan's axes and metadata state. One definition for measured and
 """
 
 from pyxem_nas.patterns.beam import BeamSearch, beam_position, find_centers, search_beam
+from pyxem_nas.patterns.blur import FASTMATH, blur_pattern
 from pyxem_nas.patterns.calibration import get_beam, get_centers, get_scale
 from pyxem_nas.patterns.distortion import (
     CalibrationFit,
@@ -12,16 +13,9 @@ from pyxem_nas.patterns.distortion import (
     fit_displacements,
     measure_spots,
 )
-from pyxem_nas.patterns.kernel import (
-    FASTMATH,
-    PolarSampler,
-    blur_pattern,
-    compute_descriptors,
-    describe_pattern,
-    make_sampler,
-    to_native,
-)
+from pyxem_nas.patterns.kernel import compute_descriptors, describe_pattern, to_native
 from pyxem_nas.patterns.ring_check import warn_of_wrong_scale
+from pyxem_nas.patterns.sampler import PolarSampler, make_sampler
 from pyxem_nas.patterns.scan_axes import ScanAxes, check_navigation_mask, get_scan_axes
 from pyxem_nas.patterns.scan_files import read_scan
 from pyxem_nas.patterns.spec import DescriptorSpec, Detector, PatternSpec

@@ -1,103 +1,29 @@
 """Polar intensity descriptors of diffraction patterns.
 
 Owns the one compiled kernel behind every path: measured patterns, simulated images and the polar
-patterns that refinement and template matching correlate with. What a descriptor is, `spec` says.
-Knows arrays and pixels only; calibration belongs to `calibration`, HyperSpy to `signals`, what is
-in a pattern to `diffraction` and `scans`.
+patterns that refinement and template matching correlate with. What a descriptor is, `spec` says;
+the blur before it is `blur`'s, where a detector is sampled `sampler`'s. Knows arrays and pixels
+only; calibration belongs to `calibration`, HyperSpy to `signals`, what is in a pattern to
+`diffraction` and `scans`.
 """
 
 from __future__ import annotations
-
-import math
-from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
 
 from pyxem_nas.compiled_loops import run_rows
-from pyxem_nas.patterns.spec import DescriptorSpec, Detector, PatternSpec
+from pyxem_nas.patterns.blur import FASTMATH, blur_into, make_blur_work
+from pyxem_nas.patterns.sampler import PolarSampler
 
-FASTMATH = {"contract", "reassoc", "nsz"}  # NaN and infinity keep their meaning
 _FASTMATH_FINITE = FASTMATH | {"nnan", "ninf"}  # for what `_clean` has been through
 _N_QUARTERINGS = 6  # the ring median is exact to 4**-6 of the ring's range
-_UNSEEN = np.float32(-1e30)  # a blurred pixel that the mask hides
 _OUTSIDE = np.float32(-9)  # in place of a fraction: the sampling point is not on the detector
 _BLANK = np.float32(3e38)  # above every intensity
 _FLAT = np.float32(1e-3)  # a ring whose spread is below this share of its level holds no signal
 _LANES = 32  # rings are filled up to a multiple: no loop over the odd bins that remain
-_BAND = 16  # rows that are blurred together
 _N_RINGS = 8  # rings that are sampled together
 _GROUP = 16  # patterns that share one thread's scratch
-
-
-@dataclass(frozen=True)
-class PolarSampler:
-    """Precomputed sampling of one detector for one or more descriptor specifications.
-
-    Make it once per scan with `make_sampler`; it holds small arrays only and travels with each
-    block of patterns.
-    """
-
-    specs: tuple[DescriptorSpec | PatternSpec, ...]
-    detector_shape: tuple[int, int]
-    offsets: tuple[np.ndarray, ...]  # per spec: (2, n_radial, n_azimuthal) float32 column, row
-    kernels: tuple[np.ndarray, np.ndarray]  # blur along y and x, float32, odd length
-    pixel_weight: np.ndarray  # (ny, nx) float32, 0 where masked
-    normalisation: np.ndarray  # (ny, nx) float32, 1 / blurred weight, 0 where nothing is seen
-
-    def without(self, k: int) -> PolarSampler:
-        """Return the sampler of all specifications but the k-th."""
-        kept = [i for i in range(len(self.specs)) if i != k]
-        return replace(
-            self,
-            specs=tuple(self.specs[i] for i in kept),
-            offsets=tuple(self.offsets[i] for i in kept),
-        )
-
-
-def make_sampler(detector: Detector, *specs: DescriptorSpec | PatternSpec) -> PolarSampler:
-    """Precompute the sampling of patterns of one detector.
-
-    Parameters
-    ----------
-    detector
-        Geometry and mask.
-    *specs
-        One or more specifications; they must share one blur.
-
-    Returns
-    -------
-    sampler
-        Argument of `compute_polar` and `compute_descriptors`.
-
-    Raises
-    ------
-    ValueError
-        If the specifications have different blurs or the mask another shape than the detector.
-    """
-    blurs = {spec.blur for spec in specs}
-    if len(blurs) != 1:
-        raise ValueError(f"specifications sampled together must share one blur, got {blurs!r}")
-    blur = blurs.pop()
-    ny, nx = detector.shape
-    weight = np.ones((ny, nx), np.float32)
-    if detector.mask is not None:
-        if np.shape(detector.mask) != (ny, nx):
-            raise ValueError(
-                f"mask must have the detector's shape {(ny, nx)}, got {np.shape(detector.mask)}"
-            )
-        weight[np.asarray(detector.mask, bool)] = 0
-    kernels = tuple(_gaussian_kernel(blur / s) for s in detector.scale)
-    ones = np.ones_like(weight)
-    seen = _blur_once(weight, ones, ones, *kernels)
-    full = seen if detector.mask is None else _blur_once(ones, ones, ones, *kernels)
-    normalisation = np.zeros_like(weight)
-    # Where over half of the blur's weight is masked, the value would be a guess.
-    np.divide(1, seen, out=normalisation, where=seen > 0.5 * full)
-    offsets = []
-    for spec in specs:
-        offsets.append(np.tensordot(detector.matrix, spec.positions, 1).astype(np.float32))
-    return PolarSampler(specs, (ny, nx), tuple(offsets), kernels, weight, normalisation)
 
 
 def to_native(patterns: np.ndarray) -> np.ndarray:
@@ -151,120 +77,9 @@ def compute_descriptors(
     return outputs
 
 
-def _gaussian_kernel(sigma: float) -> np.ndarray:
-    """Return a normalised odd-length Gaussian kernel, float32."""
-    radius = math.ceil(2 * sigma) if sigma > 0.2 else 0
-    x = np.arange(-radius, radius + 1)
-    kernel = np.exp(-0.5 * (x / max(sigma, 1e-6)) ** 2)
-    return (kernel / kernel.sum()).astype(np.float32)
-
-
 # --------------------------------------------------------------------------- the kernel
 # Long flat loops over pieces that fit the first-level cache: each runs on vector registers, except
 # the gather. Arrays are sliced once per loop, not once per row, as slicing costs more than a row.
-
-
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
-def _clean(pattern, weight, out):
-    """Copy flat counts to float32; NaN, infinite and negative pixels become zero."""
-    for i in range(pattern.size):
-        value = np.float32(pattern[i])
-        good = (value > 0) & (value < np.float32(1e37))
-        out[i] = value * weight[i] if good else np.float32(0)
-
-
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
-def _add_pairs(out, source, start, near, far, centre, inner, outer):
-    """Set (near is a first pair's distance) or increase `out` by two pairs of taps."""
-    n = out.size
-    a1, b1 = source[start - near : start - near + n], source[start + near : start + near + n]
-    a2, b2 = source[start - far : start - far + n], source[start + far : start + far + n]
-    if centre > 0:
-        c = source[start : start + n]
-        for i in range(n):
-            out[i] = centre * c[i] + inner * (a1[i] + b1[i]) + outer * (a2[i] + b2[i])
-    else:
-        for i in range(n):
-            out[i] += inner * (a1[i] + b1[i]) + outer * (a2[i] + b2[i])
-
-
-@numba.njit(cache=True)
-def _guard(kernel):
-    """Return how many taps from the centre `_convolve` reads on each side, at least 2, even."""
-    return max(2, (kernel.size // 2 + 1) // 2 * 2)
-
-
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
-def _convolve(out, source, start, step, kernel):
-    """Convolve with a symmetric kernel: ``out[i]`` from ``source[start + i + t step]``."""
-    radius = kernel.size // 2
-    for t in range(1, _guard(kernel), 2):
-        inner = kernel[radius + t] if t <= radius else np.float32(0)
-        outer = kernel[radius + t + 1] if t + 1 <= radius else np.float32(0)
-        centre = kernel[radius] if t == 1 else np.float32(0)
-        _add_pairs(out, source, start, t * step, (t + 1) * step, centre, inner, outer)
-
-
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
-def _mend_ends(source, width, kernel, out):
-    """Redo the ends of rows, to which a flat convolution brings the neighbouring rows."""
-    radius = kernel.size // 2
-    n_rows = out.size // width
-    reach = min(radius, width)
-    for end in range(2 * reach):
-        x = end if end < reach else width - 2 * reach + end
-        for row in range(n_rows):
-            out[row * width + x] = np.float32(0)
-        for t in range(kernel.size):
-            other = x + t - radius
-            if 0 <= other < width:
-                for row in range(n_rows):
-                    out[row * width + x] += kernel[t] * source[row * width + other]
-
-
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
-def _normalise(flat, scale):
-    for i in range(flat.size):
-        flat[i] = flat[i] * scale[i] if scale[i] > 0 else _UNSEEN
-
-
-@numba.njit(cache=True)
-def _make_blur_work(shape, kernel_y, kernel_x):
-    """Return scratch of `_blur_into`: rows between empty rows, and a band of rows; zeros."""
-    ny, nx = shape
-    padded = np.zeros((ny + 2 * _guard(kernel_y)) * nx, np.float32)
-    return padded, np.zeros(_BAND * nx + 2 * _guard(kernel_x), np.float32)
-
-
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
-def _blur_into(blurred, pattern, weight, normalisation, kernel_y, kernel_x, work):
-    """Blur a pattern; pixels where nothing is seen become hugely negative."""
-    ny, nx = weight.shape
-    padded, band = work
-    above, before = _guard(kernel_y) * nx, _guard(kernel_x)
-    _clean(pattern.ravel(), weight.ravel(), padded[above : above + ny * nx])
-    flat, scale = blurred.ravel(), normalisation.ravel()
-    for start in range(0, ny * nx, _BAND * nx):
-        stop = min(start + _BAND * nx, ny * nx)
-        lines = band[before : before + stop - start]
-        out = flat[start:stop]
-        _convolve(lines, padded, above + start, nx, kernel_y)
-        _convolve(out, band, before, 1, kernel_x)
-        _mend_ends(lines, nx, kernel_x, out)
-        _normalise(out, scale[start:stop])
-
-
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
-def blur_pattern(pattern, weight, normalisation, kernel_y, kernel_x, buffer, blurred):
-    """Blur one pattern into `blurred`, without scratch of one's own; `buffer` is not used."""
-    work = _make_blur_work(weight.shape, kernel_y, kernel_x)
-    _blur_into(blurred, pattern, weight, normalisation, kernel_y, kernel_x, work)
-
-
-def _blur_once(pattern, weight, normalisation, kernel_y, kernel_x) -> np.ndarray:
-    blurred = np.empty_like(weight)
-    blur_pattern(pattern, weight, normalisation, kernel_y, kernel_x, blurred, blurred)
-    return blurred
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH_FINITE, error_model="numpy")
@@ -424,11 +239,11 @@ def _describe_stack(
     n_azimuthal = 0
     for k in range(len(offsets)):
         n_azimuthal = max(n_azimuthal, offsets[k].shape[2])
-    blur_work = _make_blur_work(weight.shape, kernel_y, kernel_x)
+    blur_work = make_blur_work(weight.shape, kernel_y, kernel_x)
     ring_work = _make_ring_work(n_azimuthal)
     blurred = np.empty(weight.shape, np.float32)
     for i in range(start, stop):
-        _blur_into(blurred, patterns[i], weight, normalisation, kernel_y, kernel_x, blur_work)
+        blur_into(blurred, patterns[i], weight, normalisation, kernel_y, kernel_x, blur_work)
         for k in range(len(offsets)):
             _describe_into(
                 outputs[k][i], blurred, centers[i, 0], centers[i, 1], offsets[k], subtract[k],

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler, to_native
+from pyxem_nas.patterns.kernel import compute_descriptors, to_native
+from pyxem_nas.patterns.sampler import make_sampler
 from pyxem_nas.patterns.spec import DescriptorSpec, Detector
 
 if TYPE_CHECKING:

@@ -4,9 +4,11 @@ The random cameras that networks are trained on and the streams of simulated des
 from `diffraction`, the descriptor from `patterns`.
 """
 
-from pyxem_nas.scans.camera import Randomization, simulate_descriptors
+from pyxem_nas.scans.camera import simulate_descriptors
+from pyxem_nas.scans.randomization import Randomization
 from pyxem_nas.scans.source import N_FOREIGN, DescriptorSource, make_source
-from pyxem_nas.scans.synthetic import example_phases, simulate_scan
+from pyxem_nas.scans.specimens import example_phases
+from pyxem_nas.scans.synthetic import simulate_scan
 
 __all__ = [
     "DescriptorSource",

@@ -20,7 +20,8 @@ from pyxem_nas.diffraction import (
     random_quaternions,
 )
 from pyxem_nas.patterns import DescriptorSpec, PatternSpec
-from pyxem_nas.scans.camera import Randomization, simulate_descriptors
+from pyxem_nas.scans.camera import simulate_descriptors
+from pyxem_nas.scans.randomization import Randomization
 
 if TYPE_CHECKING:
     from pyxem_nas.bundles import ModelBundle

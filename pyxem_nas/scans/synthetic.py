@@ -1,9 +1,9 @@
-"""Example phases and synthetic scans of known truth.
+"""Synthetic scans of known truth.
 
-Owns what a demo, a test or a benchmark needs when no microscope is at hand: the phases of the
-shipped bundles and whole scans of a polycrystal as a camera records them. Spots come from
-`diffraction`, image and shot noise from `camera`; the intensities are two-beam ones of a specimen
-of varying thickness, not the templates' kinematical ones.
+Owns what a demo, a test or a benchmark needs when no microscope is at hand: whole scans of a
+polycrystal as a camera records them. Phases are `specimens`', spots come from `diffraction`, image
+and shot noise from `camera`; the intensities are two-beam ones of a specimen of varying thickness,
+not the templates' kinematical ones.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
-from diffpy.structure import Atom, Lattice, Structure
-from orix.crystal_map import CrystalMap, Phase, PhaseList
+from orix.crystal_map import CrystalMap, PhaseList
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from scipy.special import ndtr
@@ -30,38 +29,18 @@ from pyxem_nas.diffraction import (
 )
 from pyxem_nas.maps import NOT_INDEXED, make_crystal_map
 from pyxem_nas.scans.camera import (
-    Randomization,
     _draw_background,
     _draw_spot,
     _expose,
     _next,
     _noise_tables,
 )
+from pyxem_nas.scans.randomization import Randomization
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pyxem.signals import ElectronDiffraction2D
 
-__all__ = ["example_phases", "make_phase", "simulate_scan"]
-
-# space group, a, b, c in angstrom, atoms of the asymmetric unit (cementite: AMCSD 0019114)
-_CRYSTALS = {
-    "ferrite": (229, (2.8665,) * 3, [("Fe", (0, 0, 0))]),
-    "NbC": (225, (4.4702,) * 3, [("Nb", (0, 0, 0)), ("C", (0.5, 0.5, 0.5))]),
-    "cementite": (
-        62,
-        (5.081, 6.755, 4.515),
-        [
-            ("Fe", (0.1845, 0.0584, 0.333)),
-            ("Fe", (0.0347, 0.25, 0.8373)),
-            ("C", (0.8974, 0.25, 0.4502)),
-        ],
-    ),
-    "silver": (225, (4.08,) * 3, [("Ag", (0, 0, 0))]),
-}
-_EXAMPLES = {"steel": ("ferrite", "NbC", "cementite"), "silver": ("silver",)}
-_COLORS = ("tab:blue", "tab:orange", "tab:green")
+__all__ = ["simulate_scan"]
 
 _RECIPROCAL_RADIUS = 1.85  # 1/angstrom
 _INELASTIC_MEAN_FREE_PATH = 900.0  # angstrom
@@ -70,76 +49,6 @@ _SPREAD = 0.3  # root mean square deviation of an orientation from its grain's, 
 _BOUNDARY = 0.5  # sigma in positions of the probe and of the inclination of a grain boundary
 _PEDESTAL, _READOUT = 16.0, 2.5  # counts of an unlit NanoMEGAS camera and their noise
 _MAX_SPOTS = 1024
-
-
-def make_phase(
-    name: str,
-    space_group: int,
-    lattice: Sequence[float],
-    atoms: Sequence[tuple[str, Sequence[float]]],
-) -> Phase:
-    """Make a phase with all atoms of its unit cell.
-
-    Parameters
-    ----------
-    name
-        Name of the phase.
-    space_group
-        Number of the space group in the International Tables, standard setting.
-    lattice
-        a, b, c in angstrom, followed by alpha, beta, gamma in degrees where they are not 90.
-    atoms
-        Element and fractional coordinates of each atom of the asymmetric unit.
-
-    Returns
-    -------
-    phase
-        With the asymmetric unit expanded.
-
-    Examples
-    --------
-    >>> phase = make_phase("NaCl", 225, (5.64,) * 3, [("Na", (0, 0, 0)), ("Cl", (0.5, 0.5, 0.5))])
-    >>> len(phase.structure), phase.point_group.name
-    (8, 'm-3m')
-    """
-    angles = tuple(lattice[3:]) or (90.0, 90.0, 90.0)
-    structure = Structure([Atom(*atom) for atom in atoms], Lattice(*lattice[:3], *angles))
-    return Phase(name, space_group=space_group, structure=structure).expand_asymmetric_unit()
-
-
-def example_phases(name: str = "steel") -> PhaseList:
-    """Return the phases of a specimen that the package has a bundle for.
-
-    Parameters
-    ----------
-    name
-        "steel" (ferrite, NbC, cementite, in this order) or "silver".
-
-    Returns
-    -------
-    phase_list
-        Phases with the IDs 0 to n - 1 and all atoms of their unit cells.
-
-    Raises
-    ------
-    ValueError
-        If there is no such specimen.
-
-    References
-    ----------
-    Wood, I. G. et al. (2004) J. Appl. Cryst. 37, 82, doi:10.1107/S0021889803024695: cementite.
-
-    Examples
-    --------
-    >>> example_phases("steel").names
-    ['ferrite', 'NbC', 'cementite']
-    """
-    if name not in _EXAMPLES:
-        raise ValueError(f"there are example phases for {sorted(_EXAMPLES)!r}, got {name!r}")
-    phases = [make_phase(phase, *_CRYSTALS[phase]) for phase in _EXAMPLES[name]]
-    for phase, color in zip(phases, _COLORS, strict=False):
-        phase.color = color  # PhaseList leaves phases with one colour for all
-    return PhaseList(phases)
 
 
 def simulate_scan(
@@ -218,16 +127,12 @@ def simulate_scan(
 
     Examples
     --------
+    >>> from pyxem_nas import example_phases
     >>> s, truth = simulate_scan(example_phases(), (8, 9), Acquisition(), seed=1)
     >>> s, truth.shape
     (<ElectronDiffraction2D, title: Simulated scan, dimensions: (9, 8|144, 144)>, (8, 9))
     """
-    if len(shape) not in (1, 2) or min(shape) < 1:
-        raise ValueError(f"shape must be (nx,) or (ny, nx) without zeros, got {shape!r}")
-    n_positions = int(np.prod(shape))
-    n_grains = max(len(phase_list.ids), n_positions // 100) if n_grains is None else n_grains
-    if not 1 <= n_grains <= n_positions:
-        raise ValueError(f"n_grains must be 1 to {n_positions} for {shape!r}, got {n_grains!r}")
+    n_grains = _count_grains(shape, n_grains, len(phase_list.ids))
     rng = np.random.default_rng(seed)
     grain, weight = _grow_grains(shape, n_grains, rng)
     grain_phase = rng.permutation(np.arange(n_grains) % len(phase_list.ids))
@@ -255,7 +160,7 @@ def simulate_scan(
         quaternions_to_matrices(quaternions),
         _make_parameters(acquisition, depth, camera, rng),
         centers,
-        rng.integers(1, 2**63, n_positions, dtype=np.uint64),
+        rng.integers(1, 2**63, len(grain), dtype=np.uint64),
         1 / acquisition.wavelength,
         tuple(int(n) for n in pattern_shape),
     )
@@ -269,6 +174,17 @@ def simulate_scan(
         "thickness": depth,
     }
     return signal, make_crystal_map(columns, phase_list, shape=shape, step=(step,) * len(shape))
+
+
+def _count_grains(shape: tuple[int, ...], n_grains: int | None, n_phases: int) -> int:
+    """Return the number of grains, one in a hundred positions if it is not stated."""
+    if len(shape) not in (1, 2) or min(shape) < 1:
+        raise ValueError(f"shape must be (nx,) or (ny, nx) without zeros, got {shape!r}")
+    n_positions = int(np.prod(shape))
+    n_grains = max(n_phases, n_positions // 100) if n_grains is None else n_grains
+    if not 1 <= n_grains <= n_positions:
+        raise ValueError(f"n_grains must be 1 to {n_positions} for {shape!r}, got {n_grains!r}")
+    return n_grains
 
 
 def _grow_grains(

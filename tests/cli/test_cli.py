@@ -21,7 +21,8 @@ from pyxem_nas.cli import options as cli_options
 from pyxem_nas.diffraction.acquisition import Acquisition
 from pyxem_nas.maps.crystal_map import make_crystal_map
 from pyxem_nas.maps.export import save_map
-from pyxem_nas.scans.synthetic import example_phases, make_phase, simulate_scan
+from pyxem_nas.scans.specimens import example_phases, make_phase
+from pyxem_nas.scans.synthetic import simulate_scan
 
 ACQUISITION = Acquisition(beam_energy=200, precession_angle=0.7)
 SILVER_CIF = """data_silver

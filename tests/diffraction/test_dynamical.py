@@ -15,8 +15,9 @@ from pyxem_nas.diffraction import (
 from pyxem_nas.diffraction.kinematical import simulate_spots
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.patterns.spec import DescriptorSpec
-from pyxem_nas.scans.camera import Randomization, simulate_descriptors
-from pyxem_nas.scans.synthetic import make_phase
+from pyxem_nas.scans.camera import simulate_descriptors
+from pyxem_nas.scans.randomization import Randomization
+from pyxem_nas.scans.specimens import make_phase
 
 ACQUISITION = Acquisition(200)
 BLOCH = SHARED / "bloch_patterns.npz"

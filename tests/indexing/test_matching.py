@@ -18,7 +18,7 @@ from pyxem_nas.indexing import match_library as libraries
 from pyxem_nas.indexing.match_library import MatchingSettings, draw_templates, get_match_library
 from pyxem_nas.indexing.matching import match_descriptors
 from pyxem_nas.patterns import DescriptorSpec
-from pyxem_nas.scans.synthetic import example_phases, make_phase
+from pyxem_nas.scans.specimens import example_phases, make_phase
 
 ACQUISITION = Acquisition(200.0, 0.5)
 SPEC = DescriptorSpec()

@@ -7,7 +7,8 @@ from pyxem_nas.diffraction.acquisition import Acquisition
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.indexing.overlaps import OverlapJudge, take_out_spots
 from pyxem_nas.indexing.refinement import REFINEMENT_SPEC
-from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.kernel import compute_descriptors
+from pyxem_nas.patterns.sampler import make_sampler
 from pyxem_nas.patterns.spec import DescriptorSpec, Detector
 
 ACQUISITION = {"wavelength": Acquisition(200).wavelength, "precession_angle": 0.5}

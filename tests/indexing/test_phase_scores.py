@@ -8,7 +8,8 @@ from pyxem_nas.diffraction.acquisition import Acquisition
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.indexing.phase_scores import N_SCORES, fit_phase_judge, judge_phases, score_phase
 from pyxem_nas.indexing.refinement import REFINEMENT_SPEC
-from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.kernel import compute_descriptors
+from pyxem_nas.patterns.sampler import make_sampler
 from pyxem_nas.patterns.spec import Detector
 
 NAMES = ("ferrite", "NbC", "cementite")

@@ -15,7 +15,8 @@ from pyxem_nas.indexing.refinement import (
     mark_unseen,
     refine_candidates,
 )
-from pyxem_nas.patterns.kernel import compute_descriptors, make_sampler
+from pyxem_nas.patterns.kernel import compute_descriptors
+from pyxem_nas.patterns.sampler import make_sampler
 from pyxem_nas.patterns.spec import Detector
 
 CENTER = (70.3, 72.9)

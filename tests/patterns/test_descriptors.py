@@ -2,13 +2,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import convolve, gaussian_filter, map_coordinates
 
-from pyxem_nas.patterns.kernel import (
-    _ring_median,
-    blur_pattern,
-    compute_descriptors,
-    describe_pattern,
-    make_sampler,
-)
+from pyxem_nas.patterns.blur import blur_pattern
+from pyxem_nas.patterns.kernel import _ring_median, compute_descriptors, describe_pattern
+from pyxem_nas.patterns.sampler import make_sampler
 from pyxem_nas.patterns.spec import DescriptorSpec, Detector
 
 SPEC = DescriptorSpec()

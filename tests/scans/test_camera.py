@@ -7,7 +7,8 @@ import pytest
 from pyxem_nas.diffraction import random_quaternions
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.patterns.spec import DescriptorSpec
-from pyxem_nas.scans.camera import Randomization, _expose, _noise_tables, simulate_descriptors
+from pyxem_nas.scans.camera import _expose, _noise_tables, simulate_descriptors
+from pyxem_nas.scans.randomization import Randomization
 
 SPEC = DescriptorSpec()
 

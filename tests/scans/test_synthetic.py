@@ -10,7 +10,8 @@ from pyxem_nas.diffraction.acquisition import Acquisition
 from pyxem_nas.diffraction.hosts import get_lattice_parameters
 from pyxem_nas.diffraction.reflections import get_reflections
 from pyxem_nas.maps.crystal_map import NOT_INDEXED
-from pyxem_nas.scans.synthetic import example_phases, simulate_scan
+from pyxem_nas.scans.specimens import example_phases
+from pyxem_nas.scans.synthetic import simulate_scan
 
 CIF = SHARED / "cif"
 ACQUISITION = Acquisition(beam_energy=200, precession_angle=0.7)
