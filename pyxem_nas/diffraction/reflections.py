@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orix.crystal_map import Phase
 
 _WAVELENGTH_200_KV = 0.02507934  # angstrom
+_ROWS = 8192  # reflections at a time
 
 
 @dataclass(frozen=True)
@@ -146,23 +147,25 @@ def structure_factors(
     Returns
     -------
     factors
-        Complex, angstrom, shape (n,), of neutral atoms at rest.
+        Complex, angstrom, shape (n,), of neutral atoms.
 
     References
     ----------
     Lobato, I. & Van Dyck, D. (2014) Acta Cryst. A70, 636, doi:10.1107/S205327331401643X, eq. 16.
     """
-    g2 = np.square(length)
-    factors = np.zeros(len(hkl), complex)
     stated = np.where(cell.displacement > 0, cell.displacement, displacement)
     kinds = zip(cell.elements, cell.occupancy.tolist(), stated.tolist(), strict=True)
-    groups: dict[tuple[str, float, float], list[int]] = {}
+    atoms: dict[tuple[str, float, float], list[int]] = {}
     for i, kind in enumerate(kinds):
-        groups.setdefault(kind, []).append(i)
-    for (element, occupancy, b), rows in groups.items():
-        a, scale = np.asarray(scattering_tables()[element]).T
-        scaled = g2[:, None] * scale
-        atomic = (a * (2 + scaled) / np.square(1 + scaled)).sum(axis=1)
-        phases = np.exp(2j * np.pi * (hkl @ cell.positions[rows].T)).sum(axis=1)
-        factors += occupancy * np.exp(-0.25 * b * g2) * atomic * phases
+        atoms.setdefault(kind, []).append(i)
+    factors = np.zeros(len(hkl), complex)
+    for start in range(0, len(hkl), _ROWS):  # a large cell's phases would fill the memory
+        part = slice(start, start + _ROWS)
+        g2 = np.square(length[part])
+        for (element, occupancy, b), rows in atoms.items():
+            a, scale = np.asarray(scattering_tables()[element]).T
+            scaled = g2[:, None] * scale
+            atomic = (a * (2 + scaled) / np.square(1 + scaled)).sum(axis=1)
+            phases = np.exp(2j * np.pi * (hkl[part] @ cell.positions[rows].T)).sum(axis=1)
+            factors[part] += occupancy * np.exp(-0.25 * b * g2) * atomic * phases
     return factors

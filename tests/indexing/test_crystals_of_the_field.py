@@ -38,7 +38,7 @@ def test_crystal_with_axes_of_its_own_is_indexed_through_a_file(name, tmp_path):
     made.save(tmp_path / "one.nas")
     signal = as_signal(images, scale=SCALE, center=(71.5, 71.5))
     xmap = signal.index_phase_orientation(
-        ModelBundle.load(tmp_path / "one.nas"), method="template", min_confidence=0,
+        ModelBundle.load(tmp_path / "one.nas"), method="match", min_confidence=0,
         show_progressbar=False,
     )  # fmt: skip
     found = xmap.rotations.data.reshape(24, -1, 4)[:, 0]
