@@ -137,7 +137,7 @@ def find_setting(name: str, lattice: np.ndarray) -> gemmi.SpaceGroup | None:
     """
     import gemmi
 
-    text = name.replace("_", " ").strip(" *'\"")
+    text = re.sub(r"(\d)_(\d)", r"\1\2", name).replace("_", " ").strip(" *'\"")  # P2_1/c
     text = re.sub(r"\(\s*(\d)\s*\)", r"\1", text)  # P 6(3)/m m c
     text = re.sub(r"\(?origin\D*([12])\)?\s*$", r":\1", text)
     text = re.sub(r"\s*:?\s*S$", ":1", text)

@@ -155,7 +155,8 @@ def to_orix(phase: Phase) -> tuple[Symmetry, np.ndarray]:
     laue = next(group for group in symmetry._groups if group.name == name)
     wanted = np.asarray(laue.data, np.float64).reshape(-1, 4)[~np.ravel(laue.improper)]
     turns = _turns_between(operations, wanted)
-    return laue, turns[np.argmax(np.abs(turns[:, 0]))]
+    # the shortest; of several the same one always, whatever the last digits are
+    return laue, turns[np.lexsort(-turns.round(3).T[::-1])[0]]
 
 
 # ------------------------------------------------------------------- from atoms

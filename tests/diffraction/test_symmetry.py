@@ -174,6 +174,17 @@ def test_turn_to_orix_takes_the_axes_onto_those_of_its_group(number):
         np.testing.assert_allclose(np.abs(turn[0]), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("number", LAUE_EXAMPLES)
+def test_turn_to_orix_is_one_whatever_the_last_digits(number):
+    # colours of one crystal, read twice, must not differ
+    setting = gemmi.find_spacegroup_by_number(number)
+    cell = CELLS[setting.crystal_system_str()]
+    turn = to_orix(crystal_of(setting))[1]
+    lengths = np.array(cell[:3]) * (1 + 1e-9 * np.array([1, 1, -1]))
+    again = to_orix(crystal_of(setting, (*lengths, *cell[3:])))[1]
+    np.testing.assert_allclose(again, turn, atol=1e-5)
+
+
 def test_disorientation_is_that_of_orix_by_the_same_operations():
     phase = crystal_of(gemmi.find_spacegroup_by_number(151))
     a, b = (random_quaternions(40, np.random.default_rng(seed)) for seed in (1, 2))
