@@ -186,7 +186,7 @@ export class Explorer {
     this.map.reveal(position);
     const { model, part } = this;
     part["position-title"].textContent = `Position ${formatPlace(model, position)}`;
-    part.values.innerHTML = valuesTable(model, position);
+    part.values.innerHTML = valuesTable(model, position, this.edges, this.grains);
     this.hover(-1);
     if (!silent) part.live.textContent = describePosition(model, position);
     this.showGrain();

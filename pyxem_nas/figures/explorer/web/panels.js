@@ -46,7 +46,7 @@ export function describePosition(model, position) {
   return parts.join("; ");
 }
 
-export function valuesTable(model, position) {
+export function valuesTable(model, position, edges, grains) {
   const rows = [["Phase", phaseNameAt(model, position)]];
   if (model.isIndexed(position)) {
     rows.push(["Euler angles (Bunge)", formatEuler(model.rotation(position))]);
@@ -54,11 +54,26 @@ export function valuesTable(model, position) {
       const value = formatValue(property, valueAt(property, position));
       rows.push([property.label, value, property.help]);
     }
+    rows.push(["Boundaries", describeBoundaries(model, position, edges, grains)]);
   }
   return rows
     .map(([name, value, help]) =>
       `<tr><td${help ? ` title="${escapeHtml(help)}"` : ""}>${escapeHtml(name)}</td><td>${escapeHtml(value)}</td></tr>`)
     .join("");
+}
+
+// Angles of the boundaries around a position.
+function describeBoundaries(model, position, edges, grains) {
+  const { nx } = model;
+  const sides = { right: [0, position], below: [1, position], left: [0, position - 1], above: [1, position - nx] };
+  const names = { [EDGE.sigma3]: " (Σ3)", [EDGE.twin]: " (180° twin)" };
+  const found = [];
+  for (const [name, [side, i]] of Object.entries(sides)) {
+    const kind = i >= 0 ? grains.kinds[side][i] : EDGE.none;
+    if (kind === EDGE.phase) found.push(`${name}: other phase`);
+    else if (kind) found.push(`${name} ${edges.angle[side][i].toFixed(1)}°${names[kind] ?? ""}`);
+  }
+  return found.join(", ") || "none around it";
 }
 
 export function tableOf(heads, rows) {
