@@ -74,7 +74,7 @@ Arithmetic from measured figures; written by
 
 Measured, `results/speed.md` (marked *): the three speeds on {a.cores} cores of this kind of machine, three
 steel phases, 144 x 144 patterns: fast {a.fast:g}/s*, refined {a.refined:g}/s*, hybrid {a.hybrid:g}/s*. Taken as linear in
-cores: blocks do not talk to each other (`tests/test_distributed.py`), but this was not measured beyond two processes.
+cores: blocks do not talk to each other (`tests/indexing/test_distributed.py`), but this was not measured beyond two processes.
 Memory of a worker: {a.gibibytes:g} GiB, the limit that `benchmarks/memory.py` checks. Start-up of a worker, imports and
 compilation: about {a.start_up:g} s, and dask's scheduler: about {1e3 * a.task:g} ms per task; both assumed.
 

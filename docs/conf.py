@@ -8,6 +8,7 @@ Notebooks are copied here and not executed (CI executes them apart); the page of
 
 import os
 import shutil
+import types
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -59,7 +60,7 @@ _SECTIONS = {
     ],
     "Judging maps": ["evaluate", "Evaluation"],
     "Example data": ["example_phases", "simulate_scan"],
-    "Live": ["live.PhaseOrientationUDF", "watcher.watch_folder"],
+    "Live": ["live.PhaseOrientationUDF", "live.watch_folder"],
 }  # fmt: skip
 
 
@@ -104,7 +105,8 @@ def _write_api() -> None:
 
     listed = {name for names in _SECTIONS.values() for name in names}
     sections = {title: [n for n in names if _exists(n)] for title, names in _SECTIONS.items()}
-    further = [name for name in pyxem_nas.__all__ if name not in listed]
+    names = [n for n in pyxem_nas.__all__ if not isinstance(_find(n), types.ModuleType)]
+    further = [name for name in names if name not in listed]
     text = "# Reference\n\n```{eval-rst}\n.. currentmodule:: pyxem_nas\n```\n"
     for title, names in {**sections, "Further": further}.items():
         if names:
