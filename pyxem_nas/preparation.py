@@ -42,15 +42,11 @@ def compile_kernels() -> float:
     bundle = ModelBundle.load("steel")
     phases = example_phases("steel")
     scan, _ = simulate_scan(phases, (2, 3), Acquisition(beam_energy=200), seed=0)
+    settings = {"center": "auto", "min_confidence": 0.0, "show_progressbar": False}
     for dtype in _DTYPES:
         patterns = scan.deepcopy()
         patterns.change_dtype(dtype)
-        patterns.index_phase_orientation(
-            bundle,
-            center="auto",
-            regularize=True,
-            n_overlaps=2,
-            min_confidence=0.0,
-            show_progressbar=False,
-        )
+        patterns.index_phase_orientation(bundle, regularize=True, n_overlaps=2, **settings)
+    scan.index_phase_orientation(phases, **settings)
+    scan.index_phase_orientation(bundle, method="template", **settings)
     return time.perf_counter() - started

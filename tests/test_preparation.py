@@ -32,12 +32,15 @@ def scan():
     return pyxem_nas.simulate_scan(phases, (3, 2), pyxem_nas.Acquisition(200, 0.5), seed=1)[0]
 
 
-@pytest.mark.parametrize("dtype", ["uint8", ">u2", "int32", "float64"])
-def test_an_index_compiles_nothing_after_compile_kernels(scan, dtype):
+@pytest.mark.parametrize(
+    ("dtype", "method"),
+    [("uint8", "hybrid"), (">u2", "match"), ("int32", "network"), ("float64", "template")],
+)
+def test_an_index_compiles_nothing_after_compile_kernels(scan, dtype, method):
     patterns = scan.deepcopy()
     patterns.data = patterns.data.astype(dtype)
     with event.install_listener("numba:compile", Compiled()) as compiled:
-        xmap = patterns.index_phase_orientation("steel", show_progressbar=False)
+        xmap = patterns.index_phase_orientation("steel", method=method, show_progressbar=False)
     assert xmap.size == 6
     assert compiled.names == []
 
