@@ -37,10 +37,11 @@ from pyxem_nas.file_writing import replacing
 from pyxem_nas.maps import NOT_INDEXED, measure_coherence
 from pyxem_nas.patterns import get_acquisition
 from pyxem_nas.plain_values import to_plain
+from pyxem_nas.signals import get_bundle
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from orix.crystal_map import CrystalMap
+    from orix.crystal_map import CrystalMap, PhaseList
     from pyxem.signals import ElectronDiffraction2D
 
 __all__ = ["write_report"]
@@ -84,7 +85,7 @@ def write_report(
     path: Path | str,
     xmap: CrystalMap,
     signal: ElectronDiffraction2D | None = None,
-    bundle: ModelBundle | Path | str | None = None,
+    bundle: ModelBundle | PhaseList | Path | str | Sequence[Path | str] | None = None,
     *,
     settings: Mapping[str, Any] | None = None,
     title: str = "Phase and orientation map",
@@ -110,7 +111,8 @@ def write_report(
     signal
         The scan; None: without patterns and without the checks that need them.
     bundle
-        The bundle that the map was made with, its path or its name; needed with `signal`.
+        What the map was made with, as it was given to `index_phase_orientation`: a bundle, its
+        path or name, phases or their CIF files; needed with `signal`.
     settings
         Arguments of `index_phase_orientation`. What they say of `acquisition`, `center`, `mask`,
         `detector_flip`, `distortion` and `scan_rotation` is used to draw and to check spots.
@@ -144,9 +146,9 @@ def write_report(
         raise FileExistsError(f"{str(path)!r} exists; pass overwrite=True to replace it")
     if signal is not None and bundle is None:
         raise ValueError("a report with patterns needs the bundle that the map was made with")
-    if bundle is not None and not isinstance(bundle, ModelBundle):
-        bundle = ModelBundle.load(bundle)
     settings = dict(settings or {})
+    if bundle is not None:
+        bundle = get_bundle(bundle, settings.get("acquisition"), signal)
     viewer = None
     if signal is not None:
         names = ("acquisition", "center", "mask", "detector_flip", "distortion", "scan_rotation")

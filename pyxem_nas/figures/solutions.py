@@ -7,7 +7,6 @@ simulation of spots to :mod:`pyxem_nas.figures.spots`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from pyxem_nas.diffraction import Acquisition, Reflections, get_reflections, tur
 from pyxem_nas.figures.spots import Spots, locate_spots, turn_to_detector
 from pyxem_nas.maps import NOT_INDEXED, get_geometry
 from pyxem_nas.patterns import Detector, find_centers, get_acquisition, get_centers, get_scale
+from pyxem_nas.signals import get_bundle
 
 if TYPE_CHECKING:
     from orix.crystal_map import CrystalMap
@@ -177,7 +177,7 @@ class SolutionViewer:
 def make_viewer(
     s: ElectronDiffraction2D,
     xmap: CrystalMap,
-    bundle: ModelBundle | Path | str,
+    bundle: Any,
     *,
     acquisition: Acquisition | None = None,
     center: Any = None,
@@ -187,8 +187,12 @@ def make_viewer(
     scan_rotation: float = 0.0,
     max_excitation_error: float = 0.01,
 ) -> SolutionViewer:
-    """Return the viewer of a scan and its map; the arguments are those of `plot_overlay`."""
-    bundle = bundle if isinstance(bundle, ModelBundle) else ModelBundle.load(bundle)
+    """Return the viewer of a scan and its map; the arguments are those of `plot_overlay`.
+
+    ``bundle`` is whatever `index_phase_orientation` took: a bundle, its path or name, a
+    `PhaseList`, CIF files.
+    """
+    bundle = get_bundle(bundle, acquisition, s)
     if detector_flip not in (None, "x", "y"):
         raise ValueError(f'detector_flip must be "x", "y" or None, got {detector_flip!r}')
     acquisition = get_acquisition(s, bundle.acquisition) if acquisition is None else acquisition

@@ -195,6 +195,14 @@ def test_widget_answers_requests_from_a_lazy_scan(scan):
     assert "77 positions" in sent[-1][0]["error"]
 
 
+def test_explorer_takes_phases_as_indexing_does(scan):
+    pytest.importorskip("anywidget")
+    s, xmap, bundle = scan
+    from_phases = explore(xmap, s, bundle.phase_list, acquisition=ACQUISITION)
+    from_bundle = explore(xmap, s, bundle, acquisition=ACQUISITION)
+    assert from_phases.container == from_bundle.container
+
+
 def test_explore_refuses_a_scan_without_its_bundle(scan):
     s, xmap, _ = scan
     with pytest.raises(ValueError, match="pass bundle="):

@@ -19,7 +19,9 @@ from pyxem_nas.figures.explorer.patterns import PatternReader
 from pyxem_nas.figures.solutions import make_viewer
 
 if TYPE_CHECKING:
-    from orix.crystal_map import CrystalMap
+    from collections.abc import Sequence
+
+    from orix.crystal_map import CrystalMap, PhaseList
     from pyxem.signals import ElectronDiffraction2D
 
 __all__ = ["explore"]
@@ -28,7 +30,7 @@ __all__ = ["explore"]
 def explore(
     xmap: CrystalMap,
     s: ElectronDiffraction2D | None = None,
-    bundle: ModelBundle | Path | str | None = None,
+    bundle: ModelBundle | PhaseList | Path | str | Sequence[Path | str] | None = None,
     *,
     acquisition: Acquisition | None = None,
     center: Any = None,
@@ -49,7 +51,8 @@ def explore(
     s
         The scan, eager or lazy; None: the map alone.
     bundle
-        The bundle that the map was made with, its path or its name; needed with `s`.
+        What the map was made with, as it was given to `index_phase_orientation`: a bundle, its
+        path or name, phases or their CIF files; needed with `s`.
     acquisition, center, mask, detector_flip, distortion, scan_rotation
         The same as were given to `index_phase_orientation`. With ``center="auto"`` the beam is
         looked for in each pattern shown.
