@@ -64,16 +64,17 @@ def test_round_trip_through_the_network(name, patterns, shipped, steel):
     assert (angles < 3).mean() >= 0.75
 
 
+@pytest.mark.parametrize(("method", "by"), [("match", 3), ("template", 1)])
 @pytest.mark.parametrize("name", ["NbC", "cementite", "titanium"])
-def test_round_trip_through_template_matching(name, patterns, steel, titanium):
+def test_round_trip_through_matching(name, method, by, patterns, steel, titanium):
     phase = titanium if name == "titanium" else steel[name]
     truth, images = patterns[name]
     bundle = ModelBundle.from_phases(number_phases([phase]), ACQUISITION)
-    xmap = as_signal(images).index_phase_orientation(bundle)
+    xmap = as_signal(images).index_phase_orientation(bundle, method=method, min_confidence=0)
     angles = disorientation(xmap, truth, phase)
     assert np.median(angles) < 0.6
     assert (angles < 3).mean() >= 0.8
-    assert (xmap.prop["indexed_by"] == 1).all()
+    assert (xmap.prop["indexed_by"] == by).all()
 
 
 @pytest.mark.parametrize("name", ["NbC", "cementite"])
