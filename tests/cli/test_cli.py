@@ -489,7 +489,15 @@ def test_help_names_every_option(call, command):
     assert code == 0, err
     parameters = get_command(cli.app).commands[command].params
     names = [name for p in parameters for name in p.opts if name.startswith("--")]
-    assert names and all(name in out for name in names)
+    assert "--help" in out and all(name in out for name in names)
+
+
+def test_compile_says_how_long_it_took(call, monkeypatch):
+    import pyxem_nas
+
+    monkeypatch.setattr(pyxem_nas, "compile_kernels", lambda: 12.4)
+    code, out, err = call("compile")
+    assert (code, out) == (0, "Ready: 12 s\n"), err
 
 
 def test_commands_that_index_share_their_options():
