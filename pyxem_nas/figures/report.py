@@ -1,14 +1,12 @@
 """The report of a map: one HTML file with everything in it.
 
-Owns :func:`write_report`: the choice and order of what is shown, the statistics table and the HTML.
-What can be clicked comes from `explorer`, figures from `plotting` and `report_figures`, warnings
-from `report_checks`. The file refers to nothing outside of itself.
+Owns :func:`write_report`: the choice and order of what is shown, and the statistics table. What can
+be clicked comes from `explorer`, HTML from `report_html`, figures from `plotting` and
+`report_figures`, warnings from `report_checks`. The file refers to nothing outside of itself.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -31,6 +29,13 @@ from pyxem_nas.figures.report_figures import (
     plot_grain_sizes,
     plot_textures,
 )
+from pyxem_nas.figures.report_html import (
+    embed_figure,
+    format_details,
+    format_note,
+    format_page,
+    format_table,
+)
 from pyxem_nas.figures.search_figure import plot_search
 from pyxem_nas.figures.solutions import make_viewer
 from pyxem_nas.file_writing import replacing
@@ -40,7 +45,6 @@ from pyxem_nas.plain_values import to_plain
 from pyxem_nas.signals import get_bundle
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from orix.crystal_map import CrystalMap, PhaseList
     from pyxem.signals import ElectronDiffraction2D
 
@@ -48,37 +52,6 @@ __all__ = ["write_report"]
 
 _PACKAGES = ("pyxem-nas", "hyperspy", "pyxem", "orix", "diffsims", "numpy", "keras", "tensorflow")
 _MAX_SIZE = 19_500_000  # bytes of the file, so that it can be sent by mail
-_STYLE = """
-:root { --ground: #ffffff; --ink: #222222; --soft: #5a636c; --line: #dcdfe3;
-        --warn: #fdf3ec; --fine: #eef8f4; color-scheme: light; }
-:root[data-theme="dark"] { --ground: #16181b; --ink: #e8eaed; --soft: #a9b1ba; --line: #3a4047;
-        --warn: #33231a; --fine: #172a24; color-scheme: dark; }
-body { font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", Arial, sans-serif; color: var(--ink);
-       background: var(--ground); margin: 1.4rem auto; padding: 0 1.2rem; max-width: 1560px; }
-main > section, body > header { max-width: 1080px; margin: 0 auto; }
-main > section.whole, body > header { max-width: none; }
-h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem;
-     border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
-.sub { color: var(--soft); margin: .2rem 0; } .note { color: var(--soft); font-size: .9rem; }
-nav a { color: inherit; margin-right: 1.1rem; }
-.wide { overflow-x: auto; }
-img { max-width: 100%; height: auto; display: block; margin: .6rem auto; background: #ffffff; }
-table.plain-table { border-collapse: collapse; margin: .6rem 0; }
-.plain-table th, .plain-table td { padding: .28rem .8rem; text-align: right;
-         border-bottom: 1px solid var(--line); vertical-align: top; }
-.plain-table th { color: var(--soft); font-weight: 600; border-bottom-width: 2px; }
-.plain-table th:first-child, .plain-table td:first-child { text-align: left; white-space: nowrap; }
-.plain td, .plain th { text-align: left; vertical-align: top; }
-.warning { border-left: 4px solid #D55E00; background: var(--warn); padding: .5rem .9rem;
-           margin: .5rem 0; } .warning b { display: block; }
-.fine { border-left: 4px solid #009E73; background: var(--fine); padding: .5rem .9rem; }
-details { margin: .5rem 0; } summary { cursor: pointer; font-weight: 600; }
-.plain table { margin: 0; } .plain table td { padding: .05rem .8rem .05rem 0; border: 0; }
-@media screen and (max-width: 860px) { body { margin: 1rem auto; padding: 0 .8rem; }
-    .wide img { max-width: none; width: 860px; } .plain-table td { padding: .28rem .5rem; } }
-@media print { details > * { display: block; } h2 { break-after: avoid; }
-               img { break-inside: avoid; } }
-"""
 
 
 def write_report(
@@ -166,17 +139,17 @@ def write_report(
         if viewer is not None:
             sections.append(("Patterns and answers", _examples(viewer)))
     if {"beam_column", "beam_row"} <= set(xmap.prop):
-        picture = _image(plot_beam(xmap), "Position of the direct beam over the scan")
-        sections.append(("Direct beam", picture + _note(describe_beam(xmap))))
+        picture = embed_figure(plot_beam(xmap), "Position of the direct beam over the scan")
+        sections.append(("Direct beam", picture + format_note(describe_beam(xmap))))
     if xmap.is_indexed.any():
         sections.append(("Grain sizes", _grains(xmap, boundary_angle)))
         sections.append(("Texture", _texture(xmap)))
     sections.append(("How it was made", _making(signal, bundle, settings)))
     subtitle = _subtitle(xmap, bundle)
-    taken = len(_page(title, subtitle, "", sections).encode())
+    taken = len(format_page(title, subtitle, "", sections).encode())
     explorer = embed_explorer(xmap, viewer, max_size=_MAX_SIZE - taken)
     with replacing(path) as temporary:
-        temporary.write_text(_page(title, subtitle, explorer, sections), encoding="utf-8")
+        temporary.write_text(format_page(title, subtitle, explorer, sections), encoding="utf-8")
     return path
 
 
@@ -234,7 +207,7 @@ def _statistics(xmap: CrystalMap, angle: float) -> str:
     coherence = measure_coherence(xmap, angle=angle)
     if coherence.n_pairs:
         note += f" Neighbours: {coherence}. A map that fits noise has about the same of both."
-    return _table(heads, rows) + f'<p class="note">{note}</p>'
+    return format_table(heads, rows) + f'<p class="note">{note}</p>'
 
 
 def _median(values: np.ndarray, form: str = "{:.2f}") -> str:
@@ -255,7 +228,9 @@ def _maps(xmap: CrystalMap, angle: float) -> str:
         f"phases and of more than {angle:g}°; white, thin: those to the 180° twin about the beam, "
         "which IPF maps do not show."
     )
-    return _image(figure, "Phase map, IPF maps and measures of trust", dpi=170) + _note(note)
+    return embed_figure(figure, "Phase map, IPF maps and measures of trust", dpi=170) + format_note(
+        note
+    )
 
 
 def _examples(viewer: Any) -> str:
@@ -264,18 +239,20 @@ def _examples(viewer: Any) -> str:
         "Rings: spots of the returned orientation, simulated. They should lie on spots; if they "
         "are mirrored or turned, the frame is wrong (--flip, --scan-rotation)."
     )
-    return _image(plot_examples(viewer), "Patterns with simulated spots") + _note(note)
+    return embed_figure(plot_examples(viewer), "Patterns with simulated spots") + format_note(note)
 
 
 def _grains(xmap: CrystalMap, angle: float) -> str:
     sizes = measure_grains(xmap, angle=angle)
     if not any(len(values) for values in sizes.values()):
-        return _note("No grain has 3 or more positions.")
+        return format_note("No grain has 3 or more positions.")
     note = (
         f"Diameter of the circle of a grain's area; a grain ends where {angle:g}° are exceeded, "
         "180° twins about the beam forgiven."
     )
-    return _image(plot_grain_sizes(xmap, sizes), "Histograms of grain sizes") + _note(note)
+    return embed_figure(plot_grain_sizes(xmap, sizes), "Histograms of grain sizes") + format_note(
+        note
+    )
 
 
 def _texture(xmap: CrystalMap) -> str:
@@ -285,7 +262,9 @@ def _texture(xmap: CrystalMap) -> str:
         f"(sample axes in the crystal), kernel of 7.5°. {n} grains: a map of few grains has sharp "
         "maxima that say nothing of the material."
     )
-    return _image(plot_textures(xmap), "Pole figures and inverse pole figures") + _note(note)
+    return embed_figure(plot_textures(xmap), "Pole figures and inverse pole figures") + format_note(
+        note
+    )
 
 
 def _making(
@@ -301,8 +280,10 @@ def _making(
             f"{signal.data.dtype}",
             "pixel size": f"{axes[0].scale:.5g} {_plain_unit(axes[0].units)}",
         } | _say_defaults(signal, bundle, settings)
-    parts.append(_details("Settings", {k: _shorten(v) for k, v in settings.items()}, is_open=True))
-    parts.append(_details("Versions", {"python": sys.version.split()[0]} | _versions()))
+    parts.append(
+        format_details("Settings", {k: _shorten(v) for k, v in settings.items()}, is_open=True)
+    )
+    parts.append(format_details("Versions", {"python": sys.version.split()[0]} | _versions()))
     if bundle is not None:
         about = {
             "name": bundle.name,
@@ -310,9 +291,9 @@ def _making(
             "acquisition": bundle.acquisition.to_dict(),
             "thresholds": to_plain(bundle.thresholds),
         }
-        parts.append(_details("Bundle", about | to_plain(dict(bundle.provenance))))
+        parts.append(format_details("Bundle", about | to_plain(dict(bundle.provenance))))
         if any(report.get("trials") for report in bundle.search_report):
-            picture = _image(plot_search(bundle), "Trials of the architecture search")
+            picture = embed_figure(plot_search(bundle), "Trials of the architecture search")
             parts.append(f"<details><summary>Architecture search</summary>{picture}</details>")
     return "".join(parts)
 
@@ -372,29 +353,6 @@ def _versions() -> dict[str, str]:
     return found
 
 
-# ------------------------------------------------------------------------- HTML
-
-
-def _page(title: str, subtitle: str, explorer: str, sections: Sequence[tuple[str, str]]) -> str:
-    links = "".join(
-        f'<a href="#part-{k}">{escape(head)}</a>' for k, (head, _) in enumerate(sections)
-    )
-    body = "".join(
-        f'<section id="part-{k}"><h2>{escape(head)}</h2>{content}</section>'
-        for k, (head, content) in enumerate(sections)
-    )
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="icon" href="data:,">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
-        f'<header><h1>{escape(title)}</h1><p class="sub">{subtitle}</p>'
-        f'<nav aria-label="Parts of the report">{links}</nav></header>'
-        f'<main><section class="whole" aria-label="Explorer">{explorer}</section>'
-        f"{body}</main></body></html>\n"
-    )
-
-
 def _subtitle(xmap: CrystalMap, bundle: ModelBundle | None) -> str:
     shape = " × ".join(str(n) for n in xmap.shape[::-1]) or "1"
     x, y = (float(step) for step in (xmap.dx, xmap.dy))
@@ -405,59 +363,3 @@ def _subtitle(xmap: CrystalMap, bundle: ModelBundle | None) -> str:
     found = ", ".join(name for _, name in indexed_phases(xmap)) or "none"
     when = datetime.now().strftime("%Y-%m-%d %H:%M")
     return escape(f"{text}. Phases found: {found}. Written {when}.")
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows
-    )
-    table = (
-        f'<table class="plain-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    )
-    return f'<div class="wide">{table}</div>'
-
-
-def _details(title: str, values: Mapping[str, Any], *, is_open: bool = False) -> str:
-    state = " open" if is_open else ""
-    return (
-        f"<details{state}><summary>{escape(title)}</summary>"
-        f'<div class="plain">{_nested(values)}</div></details>'
-    )
-
-
-def _nested(value: Any) -> str:
-    """Return nested mappings as nested tables."""
-    if isinstance(value, Mapping) and value:
-        rows = "".join(
-            f"<tr><td>{escape(str(key).replace('_', ' '))}</td><td>{_nested(item)}</td></tr>"
-            for key, item in value.items()
-        )
-        return f"<table>{rows}</table>"
-    if isinstance(value, list):
-        return escape(", ".join(_text(item) for item in value)) or "–"
-    return escape(_text(value))
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, list):
-        return " ".join(_text(item) for item in value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{escape(text)}</p>'
-
-
-def _image(figure: Figure, description: str, *, dpi: int = 130) -> str:
-    """Return a figure as an element that holds its PNG, and close it."""
-    import matplotlib.pyplot as plt
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    plt.close(figure)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    source = f"data:image/png;base64,{data}"
-    return f'<div class="wide"><img alt="{escape(description)}" src="{source}"></div>'
