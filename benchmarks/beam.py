@@ -75,7 +75,7 @@ def make_scans(options):
         for precession in np.unique(np.round(bloch.precession, 3)):
             of = np.flatnonzero(np.isclose(bloch.precession, precession))
             part = dataclasses.replace(bloch, spots=[bloch.spots[i] for i in of])
-            for camera in _CAMERAS:
+            for camera in (c for c in _CAMERAS if c.name in options.cameras):
                 mask = get_beam_stop(camera) if camera.beam_stop else None
                 for n_crystals, kind in _KINDS.items():
                     for factor, beam in _BEAMS.items():
@@ -111,7 +111,7 @@ def fit_weights(scans):
         return total
 
     print(f"{len(sets)} scans with the beam among the places")
-    return minimize(loss, np.array([1.0, 1, 1, -1])).x.round(3).tolist()
+    return minimize(loss, np.array([1.0, 1, 1, -1, 1])).x.round(3).tolist()
 
 
 def main(arguments: list[str] | None = None) -> str:
@@ -119,6 +119,7 @@ def main(arguments: list[str] | None = None) -> str:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=2, help="scans of each kind")
     parser.add_argument("--which", default="precession", help="set of patterns")
+    parser.add_argument("--cameras", nargs="*", default=[camera.name for camera in _CAMERAS])
     parser.add_argument("--fit", action="store_true", help="print weights fitted to these scans")
     parser.add_argument("--output", type=Path, help="Markdown file to write")
     options = parser.parse_args(arguments)
