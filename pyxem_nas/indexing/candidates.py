@@ -21,6 +21,7 @@ _NEGLIGIBLE = np.float32(-22)  # log of a cell's share that a sum over 100,000 n
 _LEAST_REST = 1e-3  # of the posterior outside of candidates: no network is surer with reason
 _N_TOP = 32  # cells looked at: they hold the posterior's mass of all but hopeless patterns
 _MERGE_COSINE = np.cos(np.deg2rad(6.0) / 2)  # half angles: cells nearer than 6 degrees are one
+_COS_5, _COS_10 = np.cos(np.deg2rad([2.5, 5.0]))  # of half of 5 and 10 degrees
 TWIN = np.array([0.0, 0.0, 0.0, 1.0])  # half a turn about the beam
 
 
@@ -230,13 +231,20 @@ def rank_candidates(
     ----------
     Rauch, E. F. and Dupuy, L. (2005) Arch. Metall. Mater. 50, 87: reliability of ASTAR maps.
     """
-    best, mass, correlations, reliability, twin = _rank(
-        np.ascontiguousarray(quaternions, np.float64),
-        np.ascontiguousarray(probability, np.float64),
-        np.ascontiguousarray(correlation, np.float64),
-        symmetry,
-        n_best,
-    )
+    quaternions = np.ascontiguousarray(quaternions, np.float64)
+    probability = np.ascontiguousarray(probability, np.float64)
+    n = len(quaternions)
+    best = np.zeros((n, n_best, 4))
+    best[..., 0] = 1
+    mass, correlations = np.zeros((n, n_best)), np.zeros((n, n_best))
+    reliability, twin = np.full(n, np.nan), np.full(n, np.nan)
+    # what NumPy does here would take seconds to compile
+    order = np.argsort(-probability, axis=1, kind="stable")
+    absent = (quaternions == 0).all(axis=-1)
+    _rank(
+        quaternions, probability, np.ascontiguousarray(correlation, np.float64), symmetry, order,
+        absent, best, mass, correlations, reliability, twin,
+    )  # fmt: skip
     return {
         "quaternions": best,
         "probability": mass,
@@ -462,31 +470,28 @@ def _select(
 
 
 @numba.njit(cache=True)
-def _rank(quaternions, probability, correlation, symmetry, n_best):
+def _rank(
+    quaternions, probability, correlation, symmetry, order, absent, best, mass, found, reliability,
+    twin_reliability,
+):  # fmt: skip
     n, k = probability.shape
-    best = np.zeros((n, n_best, 4))
-    best[:, :, 0] = 1.0
-    mass = np.zeros((n, n_best))
-    found = np.zeros((n, n_best))
-    reliability = np.full(n, np.nan)
-    twin_reliability = np.full(n, np.nan)
-    cos_5, cos_10 = np.cos(np.deg2rad(2.5)), np.cos(np.deg2rad(5.0))
+    n_best = best.shape[1]
     image = np.empty(4)
     twin = np.empty(4)
+    used = np.empty(k, np.bool_)
     for i in range(n):
-        order = np.argsort(-probability[i])
-        used = np.zeros(k, np.bool_)
         for j in range(k):
-            used[j] = (quaternions[i, j] == 0).all()
+            used[j] = absent[i, j]
         n_found = 0
-        for j in order:
+        for j in order[i]:
             if used[j] or n_found == n_best:
                 continue
-            best[i, n_found] = quaternions[i, j]
+            for c in range(4):
+                best[i, n_found, c] = quaternions[i, j, c]
             for m in range(k):
                 if (
                     not used[m]
-                    and _nearest(quaternions[i, j], quaternions[i, m], symmetry, image) > cos_5
+                    and _nearest(quaternions[i, j], quaternions[i, m], symmetry, image) > _COS_5
                 ):
                     used[m] = True
                     mass[i, n_found] += probability[i, m]
@@ -495,23 +500,23 @@ def _rank(quaternions, probability, correlation, symmetry, n_best):
         if n_found == 0:
             continue
         for b in range(n_found, n_best):
-            best[i, b] = best[i, n_found - 1]
+            for c in range(4):
+                best[i, b, c] = best[i, n_found - 1, c]
         q1 = found[i, 0]
         a = best[i, 0]
         twin[0], twin[1], twin[2], twin[3] = -a[3], a[2], -a[1], a[0]
         second, second_twin = -1.0, -1.0
         for m in range(k):
-            if (quaternions[i, m] == 0).all():
+            if absent[i, m]:
                 continue
             from_first = _nearest(a, quaternions[i, m], symmetry, image)
             from_twin = _nearest(twin, quaternions[i, m], symmetry, image)
-            if from_first < cos_10 and from_twin < cos_10:
+            if from_first < _COS_10 and from_twin < _COS_10:
                 second = max(second, correlation[i, m])
-            elif from_twin >= cos_10 and from_first < cos_10:
+            elif from_twin >= _COS_10 and from_first < _COS_10:
                 second_twin = max(second_twin, correlation[i, m])
         if q1 > 0:
             if second >= 0:
                 reliability[i] = 100 * (1 - second / q1)
             if second_twin >= 0:
                 twin_reliability[i] = 100 * (1 - second_twin / q1)
-    return best, mass, found, reliability, twin_reliability
