@@ -21,7 +21,7 @@ __all__ = ["run_rows"]
 
 _logger = logging.getLogger(__name__)
 _PIECES = 4  # for each thread: one that is done early takes another
-_ABOUT = 35  # seconds that an index compiles, on two idle cores
+_ABOUT = 25  # seconds that an index compiles, on two idle cores
 
 
 def run_rows(kernel: Callable[..., None], n: int, *arguments: Any, rows: int | None = None) -> None:
