@@ -63,7 +63,7 @@ def measure(options: argparse.Namespace) -> np.ndarray:
         start = multiply_quaternions(truth, turn)[:, None]
         for i, rod_width in enumerate(ROD_WIDTHS):
             for j, exponent in enumerate(EXPONENTS):
-                found, _, _ = refine_candidates(
+                found, *_ = refine_candidates(
                     polar, start, get_reflections([phase]), 0,
                     wavelength=Acquisition(200.0).wavelength, precession_angle=angle,
                     settings=RefinementSettings(rod_width=rod_width, intensity_exponent=exponent),

@@ -38,12 +38,12 @@ def test_perturbed_orientation_comes_back(name, steel, titanium):
     group = laue_operations(phase)
     reflections = get_reflections([phase])
     settings = {"wavelength": 0.02508, "precession_angle": 0.5}
-    refined, score, _ = refine_candidates(polar, start[:, None], reflections, 0, **settings)
+    refined, score, *_ = refine_candidates(polar, start[:, None], reflections, 0, **settings)
     before = disorientation_angles(start, truth, group)
     after = disorientation_angles(refined[:, 0], truth, group)
     assert np.median(before) > 1
     assert np.median(after) < 0.45
-    _, score_before, _ = refine_candidates(
+    _, score_before, *_ = refine_candidates(
         polar, start[:, None], reflections, 0, refine=False, **settings
     )
     assert (score >= score_before - 1e-9).all()
@@ -54,7 +54,7 @@ def test_score_prefers_the_truth_to_a_random_orientation(steel):
     rng = np.random.default_rng(5)
     truth = random_quaternions(20, rng)
     candidates = np.stack([truth, random_quaternions(20, rng)], axis=1)
-    _, score, _ = refine_candidates(
+    _, score, *_ = refine_candidates(
         polar_patterns(phase, truth), candidates, get_reflections([phase]), 0,
         wavelength=0.02508, precession_angle=0.5, refine=False,
     )  # fmt: skip
@@ -66,7 +66,7 @@ def test_empty_patterns_and_missing_candidates_score_zero(steel):
     polar = np.zeros((2, *REFINEMENT_SPEC.shape), np.float32)
     candidates = np.zeros((2, 3, 4))
     candidates[0, 0, 0] = 1
-    refined, score, _ = refine_candidates(
+    refined, score, *_ = refine_candidates(
         polar, candidates, get_reflections([steel["NbC"]]), 0,
         wavelength=0.02508, precession_angle=0.0,
     )  # fmt: skip
@@ -107,7 +107,7 @@ def test_score_is_that_of_the_documentation(steel):
     truth = random_quaternions(6, np.random.default_rng(6))
     polar = polar_patterns(phase, truth)
     reflections = get_reflections([phase])
-    _, score, _ = refine_candidates(
+    _, score, *_ = refine_candidates(
         polar, truth[:, None], reflections, 0,
         wavelength=0.02508, precession_angle=0.5, refine=False,
         settings=RefinementSettings(rod_width=0.012, intensity_exponent=0.3),
@@ -151,7 +151,7 @@ def test_a_pattern_is_refined_alike_in_any_company(steel):
         alone = refine_candidates(
             polar[i : i + 1], start[i : i + 1, ::-1], reflections, 0, **arguments
         )
-        for a, b in zip(together, alone, strict=True):
+        for a, b in zip(together[:3], alone[:3], strict=True):
             np.testing.assert_array_equal(a[i], b[0][::-1])
 
 
