@@ -1,20 +1,23 @@
 """Blocks: one block of patterns -> one block of result rows, and the dask map over blocks.
 
-Owns how a scan is cut into blocks for dask and that a block is computed by one thread at a time.
-The way of a pattern through phase, branch and refinement is `phase_choice`'s and `branches`'.
-Checks of user input and HyperSpy belong to `signals`.
+Owns how a scan is cut into blocks for dask, that a block is computed by one thread at a time, and
+how answers become rows. The way of a pattern through phase, branch and refinement is
+`phase_choice`'s and `branches`'. Checks of user input and HyperSpy belong to `signals`.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pyxem_nas.bundles import Thresholds
 from pyxem_nas.indexing.described import Described
-from pyxem_nas.indexing.phase_choice import index_described
+from pyxem_nas.indexing.phase_choice import choose_phases
 from pyxem_nas.indexing.plan import IndexingPlan
-from pyxem_nas.indexing.predictor import KERNEL_LOCK, get_predictor
+from pyxem_nas.indexing.predictor import KERNEL_LOCK, Predictor, get_predictor
+from pyxem_nas.indexing.second_crystal import find_second
 from pyxem_nas.patterns import PolarSampler, compute_descriptors, to_native
 
 if TYPE_CHECKING:
@@ -109,6 +112,29 @@ def index_block(patterns: np.ndarray, centers: np.ndarray, plan: IndexingPlan) -
     with KERNEL_LOCK:
         predictor = get_predictor(plan.bundle, plan.precision)
         return index_described(predictor, describe(patterns, centers, plan), plan)
+
+
+def index_described(predictor: Predictor, described: Described, plan: IndexingPlan) -> np.ndarray:
+    """Return result rows for one stack of patterns, shape (n, plan.n_columns), float64."""
+    thresholds = predictor.bundle.thresholds
+    least = thresholds.confidence if plan.min_confidence is None else plan.min_confidence
+    empty = ~described.descriptors.any(axis=(1, 2))
+    phase, probability, answers = choose_phases(predictor, described, plan, empty, least > 0)
+    if plan.min_confidence is not None:
+        thresholds = Thresholds(confidence=plan.min_confidence)
+    left_out = thresholds.leave_out(probability, answers["probability"][:, 0])
+    phase = np.where(left_out, -1, phase)
+    columns = [
+        phase, probability, answers["probability"][:, 0], answers["correlation"],
+        answers["reliability"], answers["twin_reliability"], answers["phase_reliability"],
+        answers["indexed_by"], answers["quaternions"][:, : plan.n_best], answers["table"],
+    ]  # fmt: skip
+    if plan.n_overlaps > 1:
+        first = answers["quaternions"][:, 0]
+        columns.append(find_second(predictor, described, plan, phase, first, least > 0))
+    n = len(described)
+    flat = [np.reshape(v, (n, math.prod(np.shape(v)[1:]))) for v in columns]
+    return np.concatenate(flat, axis=1, dtype=np.float64)
 
 
 def describe(patterns: np.ndarray, centers: np.ndarray, plan: IndexingPlan) -> Described:

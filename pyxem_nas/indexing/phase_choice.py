@@ -1,19 +1,17 @@
 """The phase of each pattern, and its answers: networks where they are sure, physics where not.
 
 Owns the order of work on a stack of described patterns of unknown phase. What one phase answers is
-`branches`'; the scores by which phases are compared are `phase_scores`'; a second crystal in the
-same pattern is `second_crystal`'s.
+`branches`'; the scores by which phases are compared are `phase_scores`'.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from pyxem_nas.bundles import PhaseJudge, Thresholds
+from pyxem_nas.bundles import PhaseJudge
 from pyxem_nas.indexing.branches import orient, refine
 from pyxem_nas.indexing.described import Described
 from pyxem_nas.indexing.phase_scores import judge_phases, score_phase
@@ -22,32 +20,7 @@ from pyxem_nas.indexing.predictor import Predictor
 from pyxem_nas.indexing.result_rows import empty_answers, put_answers, tabulate
 
 
-def index_described(predictor: Predictor, described: Described, plan: IndexingPlan) -> np.ndarray:
-    """Return result rows for one stack of patterns, shape (n, plan.n_columns), float64."""
-    from pyxem_nas.indexing.second_crystal import find_second
-
-    thresholds = predictor.bundle.thresholds
-    least = thresholds.confidence if plan.min_confidence is None else plan.min_confidence
-    empty = ~described.descriptors.any(axis=(1, 2))
-    phase, probability, answers = _choose(predictor, described, plan, empty, least > 0)
-    if plan.min_confidence is not None:
-        thresholds = Thresholds(confidence=plan.min_confidence)
-    left_out = thresholds.leave_out(probability, answers["probability"][:, 0])
-    phase = np.where(left_out, -1, phase)
-    columns = [
-        phase, probability, answers["probability"][:, 0], answers["correlation"],
-        answers["reliability"], answers["twin_reliability"], answers["phase_reliability"],
-        answers["indexed_by"], answers["quaternions"][:, : plan.n_best], answers["table"],
-    ]  # fmt: skip
-    if plan.n_overlaps > 1:
-        first = answers["quaternions"][:, 0]
-        columns.append(find_second(predictor, described, plan, phase, first, least > 0))
-    n = len(described)
-    flat = [np.reshape(v, (n, math.prod(np.shape(v)[1:]))) for v in columns]
-    return np.concatenate(flat, axis=1, dtype=np.float64)
-
-
-def _choose(
+def choose_phases(
     predictor: Predictor, described: Described, plan: IndexingPlan, empty: np.ndarray, reject: bool
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Return the phase of each pattern, -1 for none, its probability and its answers."""

@@ -60,7 +60,7 @@ def search_second(
     Parameters
     ----------
     predictor, described
-        As for `phase_choice.index_described`.
+        As for `block.index_described`.
     plan
         What to do. pyxem's matcher is no last resort here: what is mostly noise would take the
         time of the whole scan.
