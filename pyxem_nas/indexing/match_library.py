@@ -37,6 +37,7 @@ from pyxem_nas.diffraction import (
 )
 from pyxem_nas.file_writing import replacing
 from pyxem_nas.indexing import matching_kernel as kernel
+from pyxem_nas.indexing.vector_loops import PLACES
 from pyxem_nas.patterns import DescriptorSpec
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class MatchingSettings:
         Harmonics along azimuth that are compared, 1 to this; a multiple of 8, below half the
         number of azimuthal bins.
     n_angles
-        In-plane angles at which the correlation is looked at; a multiple of 16.
+        In-plane angles at which the correlation is looked at; a multiple of 16 up to 256.
     spot_sigma
         Standard deviation of a spot in 1/angstrom.
     intensity_exponent
@@ -86,6 +87,11 @@ class MatchingSettings:
     (``benchmarks/match_judge.py``): at the grid 72.5 against 68.5 % right. Spacing, harmonics and
     angles are the design's compromises of accuracy and time. `tolerance` changes scores by less
     than 1e-3.
+
+    Raises
+    ------
+    ValueError
+        If the number of angles is another one.
     """
 
     spacing: float | None = None
@@ -95,6 +101,12 @@ class MatchingSettings:
     intensity_exponent: float = 0.22
     rod_width: float = 0.02
     tolerance: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.n_angles % 16 or not 16 <= self.n_angles <= 4 * PLACES:
+            raise ValueError(
+                f"n_angles must be a multiple of 16 up to {4 * PLACES}, got {self.n_angles!r}"
+            )
 
     def get_spacing(self, n_operations: int) -> float:
         """Return the spacing for a proper point group of so many operations."""

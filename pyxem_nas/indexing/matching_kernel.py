@@ -19,6 +19,7 @@ from pyxem_nas.indexing.candidates import (
     largest_product,
     list_variants,
 )
+from pyxem_nas.indexing.vector_loops import COLUMNS, PLACES, keep_highest, multiply
 
 _FASTMATH = {"contract", "reassoc", "nsz"}
 TILE = 64  # templates that are compared at once
@@ -102,7 +103,7 @@ def _multiply(a, n_inner, b, start, stride, width, out):
 
 @numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
 def _turn_over(descriptor, weights, turned):
-    """Fill `turned` (n_azimuthal, n_radial) with a compressed, weighed descriptor of unit norm."""
+    """Fill `turned` (n_azimuthal, n_radial or more) with a compressed, weighed, normed one."""
     n_radial, n_azimuthal = descriptor.shape
     power = np.float32(0)
     for r in range(n_radial):
@@ -127,11 +128,19 @@ def transform(start, stop, descriptors, weights, waves, spectra):
     `spectra` (n, n_harmonics, 2, n_radial): real and imaginary parts.
     """
     n_radial, n_azimuthal = descriptors.shape[1:]
-    turned = np.empty((n_azimuthal, n_radial), np.float32)
+    width = -(-n_radial // COLUMNS) * COLUMNS
+    turned = np.zeros((n_azimuthal, width), np.float32)
+    coefficients = np.empty((len(waves), width), np.float32)
     for i in range(start, stop):
         _turn_over(descriptors[i], weights, turned)
+        multiply(
+            waves.ravel(), 0, n_azimuthal, len(waves), n_azimuthal, turned.ravel(), 0, width,
+            width, coefficients.ravel(), 0, width,
+        )  # fmt: skip
         rows = spectra[i].reshape(len(waves), n_radial)
-        _multiply(waves, n_azimuthal, turned.ravel(), 0, n_radial, n_radial, rows)
+        for k in range(len(rows)):
+            for r in range(n_radial):
+                rows[k, r] = coefficients[k, r]
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -151,70 +160,39 @@ def _project(spectra, bases, rows, projected):
         _multiply(rows, n_radial, flat, start, n_ranks, n_ranks, projected[h])
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH | {"nnan", "ninf"}, error_model="numpy")
-def _keep_higher(new, here, value, place):
-    """Keep the higher of each two numbers, and where it was."""
-    for j in range(value.size):
-        higher = new[j] > value[j]
-        value[j] = new[j] if higher else value[j]
-        place[j] = here if higher else place[j]
-
-
-@numba.njit(cache=True, fastmath=_FASTMATH | {"nnan", "ninf"}, error_model="numpy")
-def _find_maxima(sums, quarters, value, place):
-    """Fill in the highest correlation of each template in each quarter turn, and at which angle.
-
-    `sums` (8, n_angles, TILE): cosine sums of a and b, sine sums of c and d, even harmonics and
-    odd; `value` and `place` (8, TILE), as the workspace `quarters`.
-    """
-    value[:] = np.float32(-1)
-    q0, q1, q2, q3 = quarters[0], quarters[1], quarters[2], quarters[3]
-    q4, q5, q6, q7 = quarters[4], quarters[5], quarters[6], quarters[7]
-    for q in range(sums.shape[1]):
-        a_even, a_odd, b_even, b_odd = sums[0, q], sums[1, q], sums[2, q], sums[3, q]
-        c_even, c_odd, d_even, d_odd = sums[4, q], sums[5, q], sums[6, q], sums[7, q]
-        for j in range(TILE):
-            even, odd = a_even[j] + b_even[j], a_odd[j] + b_odd[j]
-            sine_even, sine_odd = d_even[j] - c_even[j], d_odd[j] - c_odd[j]
-            s, t, u, v = even + odd, sine_even + sine_odd, even - odd, sine_even - sine_odd
-            q0[j], q1[j], q2[j], q3[j] = s - t, s + t, u - v, u + v
-            even, odd = a_even[j] - b_even[j], a_odd[j] - b_odd[j]
-            sine_even, sine_odd = d_even[j] + c_even[j], d_odd[j] + c_odd[j]
-            s, t, u, v = even + odd, sine_even + sine_odd, even - odd, sine_even - sine_odd
-            q4[j], q5[j], q6[j], q7[j] = s - t, s + t, u - v, u + v
-        _keep_higher(quarters.ravel(), np.int32(q), value.ravel(), place.ravel())
-
-
 @numba.njit(cache=True, error_model="numpy")
-def _correlate(spectra, tile, ranks, cosines, sines, work, value, place):
+def _correlate(spectra, tile, ranks, cosines, sines, work, highest):
     """Compare a group of patterns with a tile of templates; fill in the maxima of each pattern.
 
     `spectra` (n_harmonics, 2 GROUP, n_ranks): real and imaginary rows of each pattern; `tile`
-    (n_rows, 2 TILE); `value` and `place` (GROUP, 8, TILE).
+    (n_rows, 2 TILE); `highest` (GROUP, 8, TILE) as of `keep_highest`.
     """
-    products, sums, quarters, highest, angle = work
-    flat_tile, flat = tile.ravel(), products.ravel()
-    width = 2 * TILE
+    products, sums, found = work
+    flat_spectra, flat_tile, flat = spectra.ravel(), tile.ravel(), products.ravel()
+    flat_sums = sums.ravel()
+    width, n_ranks, n_even = 2 * TILE, spectra.shape[2], cosines[0].shape[1]
+    of_pattern, n_angles = products[0].size, len(cosines[0])
     at = 0
     for h in range(len(ranks)):
-        _multiply(spectra[h], ranks[h], flat_tile, at, width, width, products[h])
+        multiply(
+            flat_spectra, h * spectra[0].size, n_ranks, 2 * GROUP, ranks[h],
+            flat_tile, at, width, width, flat, h * width, of_pattern,
+        )  # fmt: skip
         at += ranks[h] * width
-    n_even = cosines[0].shape[1]
-    stride = 2 * GROUP * width  # from one harmonic to the next
     for i in range(GROUP):
-        real, imaginary = 2 * i * width, (2 * i + 1) * width
+        real, imaginary = 2 * i * of_pattern, (2 * i + 1) * of_pattern
         starts = real, imaginary + TILE, real + TILE, imaginary
-        for k in range(4):
-            even, odd = cosines if k < 2 else sines
-            start = starts[k]
-            _multiply(even, n_even, flat, start, stride, TILE, sums[2 * k])
-            start += n_even * stride
-            _multiply(odd, n_even, flat, start, stride, TILE, sums[2 * k + 1])
-        _find_maxima(sums, quarters, highest, angle)
+        for k in range(8):
+            waves = (cosines if k < 4 else sines)[k % 2].ravel()
+            multiply(
+                waves, 0, n_even, n_angles, n_even,
+                flat, starts[k // 2] + k % 2 * n_even * width, width, TILE,
+                flat_sums, k * n_angles * TILE, TILE,
+            )  # fmt: skip
+        keep_highest(flat_sums, n_angles, TILE, found.ravel())
         for quarter in range(_N_QUARTERS):  # no slices: their checks take seconds to compile
             for j in range(TILE):
-                value[i, quarter, j] = highest[quarter, j]
-                place[i, quarter, j] = angle[quarter, j]
+                highest[i, quarter, j] = found[quarter, j]
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -226,9 +204,13 @@ def _turned(reference, angle, out):
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _choose_distinct(value, place, references, symmetry, n_angles, cosine, quaternions, scores):
-    """Fill in the highest of the maxima (n_tiles, 8, TILE) that are distinct orientations."""
-    flat, places = value.ravel(), place.ravel()
+def _choose_distinct(highest, references, symmetry, n_angles, cosine, quaternions, scores):
+    """Fill in those of the maxima (n_tiles, 8, TILE) that are distinct and highest.
+
+    Of `keep_highest`.
+    """
+    places = highest.ravel()
+    flat = places.view(np.float32)
     maxima = np.empty((flat.size + BLOCK - 1) // BLOCK, np.float32)
     block_maxima(flat, maxima)
     top, height = np.zeros(_N_TOP, np.int64), np.full(_N_TOP, np.float32(-3e38))
@@ -242,14 +224,14 @@ def _choose_distinct(value, place, references, symmetry, n_angles, cosine, quate
     q = np.empty(4)
     n_kept = 0
     for t in range(_N_TOP):
-        if height[t] <= 0 or n_kept == len(scores):
+        if height[t] <= 0 or places[top[t]] < PLACES or n_kept == len(scores):
             break
         tile, rest = divmod(top[t], _N_QUARTERS * TILE)
         quarter, column = divmod(rest, TILE)
         template = tile * TILE + column
         if template >= references.shape[1]:
             continue
-        angle = 2 * np.pi * (places[top[t]] + 0.5) / n_angles
+        angle = 2 * np.pi * (places[top[t]] % PLACES + 0.5) / n_angles
         angle = -angle if quarter % 2 else angle
         angle = angle + np.pi if quarter % 4 == 2 else angle
         angle = angle + np.pi if quarter % 4 == 3 else angle
@@ -293,15 +275,12 @@ def match(
     n_harmonics = spectra.shape[1]
     n_tiles, n_ranks = len(tiles), bases.shape[2]
     n = min(stop - first, GROUPS_PER_TASK)
-    value = np.empty((n, GROUP, n_tiles, _N_QUARTERS, TILE), np.float32)
-    place = np.zeros((n, GROUP, n_tiles, _N_QUARTERS, TILE), np.int32)
+    highest = np.empty((n, GROUP, n_tiles, _N_QUARTERS, TILE), np.int32)
     projected = np.zeros((n, n_harmonics, 2 * GROUP, n_ranks), np.float32)
     rows = np.zeros((2 * GROUP, bases.shape[1]), np.float32)
     work = (
-        np.empty((n_harmonics, 2 * GROUP, 2 * TILE), np.float32),
+        np.empty((2 * GROUP, n_harmonics, 2 * TILE), np.float32),
         np.empty((8, n_angles // 4, TILE), np.float32),
-        np.empty((_N_QUARTERS, TILE), np.float32),
-        np.empty((_N_QUARTERS, TILE), np.float32),
         np.empty((_N_QUARTERS, TILE), np.int32),
     )
     for begin in range(first, stop, GROUPS_PER_TASK):
@@ -311,15 +290,12 @@ def match(
             _project(spectra[start : start + GROUP], bases, rows, projected[g])
         for t in range(n_tiles):  # outside: a tile stays in the cache for all groups
             for g in range(n):
-                _correlate(
-                    projected[g], tiles[t], ranks, cosines, sines, work, value[g, :, t],
-                    place[g, :, t],
-                )  # fmt: skip
+                _correlate(projected[g], tiles[t], ranks, cosines, sines, work, highest[g, :, t])
         for g in range(n):
             start = (begin + g) * GROUP
             for i in range(min(GROUP, len(spectra) - start)):
                 _choose_distinct(
-                    value[g, i], place[g, i], references, symmetry, n_angles, cosine,
+                    highest[g, i], references, symmetry, n_angles, cosine,
                     quaternions[start + i], scores[start + i],
                 )  # fmt: skip
 
@@ -334,19 +310,19 @@ def _compose(a, b, out):
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _find_template(q, references, symmetry, variant):
-    """Return the nearest template, whether it is a mirror image, and the turn in the plane."""
+def _find_template(q, references, beams, symmetry, variant):
+    """Return the nearest template, whether it is a mirror image, and the turn in the plane.
+
+    `beams` (n_templates, 3) are the directions that the references turn +z onto.
+    """
     best, template, mirrored, operation = -1.0, 0, 0, 0
     for k in range(len(symmetry)):
         _compose(symmetry[k], q, variant)
         w, x, y, z = variant[0], variant[1], variant[2], variant[3]
         beam_x, beam_y = 2 * (x * z + w * y), 2 * (y * z - w * x)
         beam_z = 1 - 2 * (x * x + y * y)
-        for t in range(references.shape[1]):
-            r = references[0, t]
-            cosine = beam_x * 2 * (r[1] * r[3] + r[0] * r[2])
-            cosine += beam_y * 2 * (r[2] * r[3] - r[0] * r[1])
-            cosine += beam_z * (1 - 2 * (r[1] * r[1] + r[2] * r[2]))
+        for t in range(len(beams)):
+            cosine = beam_x * beams[t, 0] + beam_y * beams[t, 1] + beam_z * beams[t, 2]
             if abs(cosine) > best:
                 best, template, operation = abs(cosine), t, k
                 mirrored = 1 if cosine < 0 else 0
@@ -383,28 +359,35 @@ def score(
     The highest within two steps of the in-plane angle; 0 for all-zero orientations. Other arguments
     as for `match`.
     """
-    n_harmonics = spectra.shape[1]
-    step = 2 * np.pi / n_angles
+    n_harmonics, half = spectra.shape[1], np.pi / n_angles
     projected = np.zeros((n_harmonics, 2 * GROUP, bases.shape[2]), np.float32)
     rows = np.zeros((2 * GROUP, bases.shape[1]), np.float32)
     products = np.empty((n_harmonics, 2), np.float32)
     variant = np.empty(4)
+    cosines, sines = np.empty(2 * n_angles), np.empty(2 * n_angles)  # at all half steps
+    for k in range(2 * n_angles):
+        cosines[k], sines[k] = np.cos(k * half), np.sin(k * half)
+    beams = np.empty((references.shape[1], 3))
+    for t in range(len(beams)):
+        r = references[0, t]
+        beams[t, 0], beams[t, 1] = 2 * (r[1] * r[3] + r[0] * r[2]), 2 * (r[2] * r[3] - r[0] * r[1])
+        beams[t, 2] = 1 - 2 * (r[1] * r[1] + r[2] * r[2])
     for i in range(start, stop):
         _project(spectra[i : i + 1], bases, rows, projected)
         for k in range(quaternions.shape[1]):
             q = quaternions[i, k]
             if q[0] == 0 and q[1] == 0 and q[2] == 0 and q[3] == 0:
                 continue
-            t, mirrored, turn = _find_template(q, references, symmetry, variant)
+            t, mirrored, turn = _find_template(q, references, beams, symmetry, variant)
             _multiply_one(projected, tiles, ranks, t, mirrored, products)
-            nearest = np.floor(turn / step)
+            nearest = int(np.floor(0.5 * turn / half))
             for offset in range(-2, 3):
-                angle = (nearest + offset + 0.5) * step
+                at = 2 * (nearest + offset) + 1
                 total = 0.0
                 for h in range(n_harmonics):
                     harmonic = 2 * (h + 1) if h < n_harmonics // 2 else 2 * h + 1 - n_harmonics
-                    total += products[h, 0] * np.cos(harmonic * angle)
-                    total -= products[h, 1] * np.sin(harmonic * angle)
+                    angle = harmonic * at % (2 * n_angles)
+                    total += products[h, 0] * cosines[angle] - products[h, 1] * sines[angle]
                 scores[i, k] = max(scores[i, k], total)
 
 

@@ -1,0 +1,70 @@
+"""The inner loops of matching against NumPy, and on processors of narrower vectors."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pyxem_nas.indexing.vector_loops import COLUMNS, PLACES, ROWS, keep_highest, multiply
+
+
+def check_products():
+    """Multiply parts of larger arrays; what is beside the result stays as it is."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2 * ROWS + 1, 9)), rng.standard_normal((7, 3 * COLUMNS))
+    a, b = a.astype(np.float32), b.astype(np.float32)
+    out = np.full((3 * ROWS, 3 * COLUMNS), 5, np.float32)
+    multiply(
+        a.ravel(), 9 + 2, 9, 2 * ROWS, 7, b.ravel(), COLUMNS, 3 * COLUMNS, 2 * COLUMNS,
+        out.ravel(), 3 * COLUMNS, 3 * COLUMNS,
+    )  # fmt: skip
+    expected = np.full_like(out, 5)
+    expected[1 : 1 + 2 * ROWS, : 2 * COLUMNS] = a[1:, 2:] @ b[:, COLUMNS:]
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+
+
+def check_maxima(n_angles):
+    """Find the maxima of correlations whose harmonics are summed the long way."""
+    rng = np.random.default_rng(1)
+    sums = rng.standard_normal((8, n_angles, COLUMNS)).astype(np.float32)
+    sums[:, :, 3] = 0
+    highest = np.zeros((8, COLUMNS), np.int32)
+    keep_highest(sums.ravel(), n_angles, COLUMNS, highest.ravel())
+    for m, sign in enumerate((1, -1)):  # a template, its mirror image
+        for back in (0, 1):  # half a turn negates the odd harmonics
+            cosines = sums[0] + sign * sums[2] + (-1) ** back * (sums[1] + sign * sums[3])
+            sines = sums[6] - sign * sums[4] + (-1) ** back * (sums[7] - sign * sums[5])
+            for forward in (0, 1):
+                correlations = cosines + (2 * forward - 1) * sines
+                row = highest[4 * m + 2 * back + forward]
+                value, place = row.view(np.float32), row % PLACES
+                best = correlations.max(axis=0)
+                found = best > 0
+                np.testing.assert_allclose(value[found], best[found], rtol=2e-5, atol=1e-6)
+                assert (place == correlations.argmax(axis=0))[found].all()
+                assert (row[~found] < PLACES).all()
+                assert not found[3]
+
+
+def test_products_of_parts_are_those_of_numpy():
+    check_products()
+
+
+@pytest.mark.parametrize("n_angles", [4, 36, PLACES])
+def test_maxima_are_those_of_all_correlations(n_angles):
+    check_maxima(n_angles)
+
+
+def test_narrower_vectors_give_the_same():
+    if not sys.platform.startswith("linux") or os.uname().machine != "x86_64":
+        pytest.skip("names features of processors of one kind")
+    code = "import test_vector_loops as t; assert t.COLUMNS == 16; t.check_products(); "
+    code += "t.check_maxima(36)"
+    environment = os.environ | {
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma",
+        "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path]),
+    }
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
