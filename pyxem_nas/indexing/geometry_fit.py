@@ -25,6 +25,8 @@ __all__ = ["NothingToFit", "fit_sample", "measure_offsets"]
 _N_ROUNDS = 10  # of refining orientations and fitting the distortion, at most
 _SETTLED = 1e-3  # a step below ends it, of the matrix and, in 1/angstrom, of the centre
 _WEAK = 0.15  # spots are looked for whose square root of intensity is this share of the strongest
+_SPREAD = 0.006, 0.0035  # 1/angstrom: of sharp spots, and more over the weight of faint ones
+_LARGEST_SPREAD = 0.022  # from 0.023 on, spots lie anywhere in the window
 _LEAST_SPOTS = 40  # for five parameters, with room to tell outliers
 
 
@@ -33,13 +35,16 @@ class NothingToFit(ValueError):
 
 
 def fit_sample(sample: ScanPatterns, *, fit_center: bool, fit_matrix: bool) -> CalibrationFit:
-    """Fit the calibration to a sample: orientations and geometry in turn."""
+    """Fit the calibration to a sample: orientations and geometry in turn.
+
+    The spots' places decide, not the correlations: those of a sample that was chosen by them are
+    highest with the calibration it was chosen with.
+    """
     given = sample.detector.distortion
     given = np.eye(2) if given is None else np.asarray(given, float)
     refined, scores = refine_sample(sample)
-    before = best = scores.mean() if len(scores) else 0.0
-    chosen, shift, n_used = (given, np.zeros(2)), np.zeros(2), 0
-    matrix, part = given, sample
+    before = scores.mean() if len(scores) else 0.0
+    matrix, shift, part, n_used = given, np.zeros(2), sample, 0
     for _ in range(_N_ROUNDS):
         positions, displacement, weight, owner = _compare_spots(part, refined)
         n_spots = int((weight > 0).sum())
@@ -56,15 +61,38 @@ def fit_sample(sample: ScanPatterns, *, fit_center: bool, fit_matrix: bool) -> C
             shift = shift + _to_pixels(part.detector, offset)
         part = correct_scan(sample, matrix, shift)
         refined, scores = refine_sample(part)
-        if scores.mean() > best:
-            best, chosen = scores.mean(), (matrix, shift)
         if max(np.abs(step).max(), np.abs(offset).max() * fit_center) < _SETTLED:
             break
-    matrix, shift = chosen
     return CalibrationFit(
         (float(shift[0]), float(shift[1])), *describe_matrix(matrix), matrix, float(before),
-        float(best), len(sample.patterns), n_used,
+        float(scores.mean()), len(sample.patterns), n_used, *_measure_spread(part, refined),
     )  # fmt: skip
+
+
+def _measure_spread(part: ScanPatterns, quaternions: np.ndarray) -> tuple[float, float]:
+    """Return how far spots lie from where they should, and how far those of a right crystal may.
+
+    Both in 1/angstrom. Each pattern's own offset is taken off. A spot's place is uncertain by as
+    much as its contrast is low; of a crystal that is not there, spots lie anywhere in the window.
+    """
+    _, displacement, weight, owner = _compare_spots(part, quaternions)
+    seen = weight > 0
+    if not seen.any():
+        return np.nan, 0.0
+    displacement, weight, owner = displacement[seen], weight[seen], owner[seen]
+    away = np.concatenate(
+        [
+            np.linalg.norm(d - np.median(d, axis=0), axis=1)
+            for d in (displacement[owner == k] for k in np.unique(owner))
+        ]
+    )
+    levels = np.median(part.patterns, axis=(1, 2))
+    noise = np.median(np.abs(part.patterns - levels[:, None, None]), axis=(1, 2))
+    limit = _SPREAD[0] + _SPREAD[1] / np.median(weight)
+    if np.median(noise) == 0:  # single electrons, or a background cut off: contrast says nothing
+        limit = _LARGEST_SPREAD
+    # the median length of a two-dimensional normal deviate is 1.18 standard deviations
+    return float(np.median(away) / 1.18), float(min(limit, _LARGEST_SPREAD))
 
 
 def measure_offsets(sample: ScanPatterns) -> tuple[np.ndarray, np.ndarray]:

@@ -22,6 +22,7 @@ from pyxem_nas.indexing.scan_sample import (
     RefinementPlan,
     ScanPatterns,
     correct_scan,
+    refine_sample,
 )
 from pyxem_nas.patterns import CalibrationFit, Detector, make_sampler, to_native
 
@@ -33,10 +34,11 @@ __all__ = ["SelfCalibration", "calibrate_scan"]
 _logger = logging.getLogger(__name__)
 _N_FITTED, _N_TESTED = 100, 100  # positions
 _N_PLACES = 20  # stretches of neighbours they lie in, so that a lazy scan is not read whole
-_N_TURNS = 3  # of indexing and fitting: a better calibration brings orientations back
+_N_TURNS = 6  # of indexing and fitting, at most: a better calibration brings orientations back
+_SETTLED = 1e-3, 0.05  # steps of the matrix, and of the centre in pixels, that end them
 _BEST = 0.6  # share of the fitted positions, those of highest correlation, that are fitted to
-_SURE = 3.0  # standard errors by which held-out positions must be better
-_LEAST_GAIN = 0.005  # of the mean correlation; what is less is no calibration error worth a change
+_SURE = 3.0  # standard deviations: of the signed ranks of the gains, of a slope of the drift
+_MOST_CHANGE = 0.08  # of the matrix: rather another crystal of the same lattice
 _LEAST_CHANGE = 0.003  # of the matrix
 _LEAST_SHIFT = 0.3  # pixels, of the centre anywhere in the scan
 
@@ -95,10 +97,15 @@ def calibrate_scan(
 
     Notes
     -----
-    One half of some 200 positions is indexed and fitted to, three times in turn, the other half
-    tests: it is indexed with both calibrations. The new one is used if its mean correlation there
-    is higher by three standard errors of the paired differences and by 0.005, and it differs by
-    0.3 % or 0.3 pixels.
+    One half of some 200 positions is indexed and fitted to in turns, the other half
+    tests: it is indexed with both calibrations, and the answers of both are refined with each of
+    them, so that a pattern whose answer jumps is compared by its better one. The new calibration is
+    used if its correlations there are higher by three standard deviations of the signed ranks of
+    the differences (Wilcoxon 1945), and it differs by 0.3 % or 0.3 pixels anywhere in the scan.
+
+    References
+    ----------
+    Wilcoxon, F. (1945) Biometrics Bulletin 1, 80, doi:10.2307/3001968.
     """
     rows, is_tested = _choose_positions(patterns.shape[:-2])
     if rows.size < 8:
@@ -115,25 +122,22 @@ def calibrate_scan(
             here = dataclasses.replace(detector, distortion=matrix)
             moved = (flat[rows] + whole @ plane)[fitted]
             sample, kept = _index_sample(stack[fitted], moved, plan, here)
-            last, fit = fit, fit_sample(sample, fit_center=True, fit_matrix=True)
-            step = np.abs(fit.distortion - matrix).max()
+            fit = fit_sample(sample, fit_center=True, fit_matrix=True)
+            shift = np.array(fit.center_shift)
+            corrected = correct_scan(sample, fit.distortion, shift)
+            last, plane = plane, _fit_drift(corrected, whole[fitted][kept], plane, shift)
+            settled = np.abs(fit.distortion - matrix).max() < _SETTLED[0]
             matrix = fit.distortion
-            plane[0] += fit.center_shift
-            corrected = correct_scan(sample, matrix, np.array(fit.center_shift))
-            plane += _fit_drift(corrected, whole[fitted][kept])
-            if last is not None and step < 1e-3:
+            if settled and np.abs(plane - last).max() < _SETTLED[1]:
                 break
     except NothingToFit as error:  # too few spots where they should be: no crystal known
         return _report(SelfCalibration(False, f"nothing to fit: {error}"))
     tested = np.flatnonzero(is_tested)
-    drift = whole @ plane
-    before = _rate(stack[tested], flat[rows][tested], plan, detector)
-    after = _rate(
-        stack[tested],
-        (flat[rows] + drift)[tested],
-        plan,
-        dataclasses.replace(detector, distortion=matrix),
-    )
+    moved = (flat[rows] + whole @ plane)[tested]
+    before, after = _compare(
+        stack[tested], plan, (flat[rows][tested], detector),
+        (moved, dataclasses.replace(detector, distortion=matrix)),
+    )  # fmt: skip
     everywhere = _terms(_all_positions(patterns.shape[:-2]), patterns.shape[:-2]) @ plane
     return _decide(fit, matrix, given, flat + everywhere, everywhere, before, after, centers.shape)
 
@@ -149,12 +153,29 @@ def _decide(
     shape: tuple[int, ...],
 ) -> SelfCalibration:
     """Return the calibration, used if it is better at the positions that it was not fitted to."""
-    gain = after - before
-    error = gain.std(ddof=1) / np.sqrt(len(gain))
     change = np.abs(matrix @ np.linalg.inv(given) - np.eye(2)).max()
     shift = np.linalg.norm(shifts, axis=1).max()
-    figures = f"correlation {before.mean():.3f} -> {after.mean():.3f} (+- {error:.3f})"
-    if not gain.mean() > max(_SURE * error, _LEAST_GAIN):
+    sure = _rank_gain(after - before)
+    figures = (
+        f"correlation {before.mean():.3f} -> {after.mean():.3f}, {sure:.1f} standard deviations"
+    )
+    if not fit.spread <= fit.largest_spread:
+        used, reason = (
+            False,
+            (
+                f"spots lie {fit.spread:.3f} 1/angstrom from where they should, of a crystal of "
+                f"the bundle it were at most {fit.largest_spread:.3f}: {figures}"
+            ),
+        )
+    elif change > _MOST_CHANGE:
+        used, reason = (
+            False,
+            (
+                f"off by {100 * change:.0f} %, which is rather another crystal; state the scale: "
+                f"{figures}"
+            ),
+        )
+    elif sure < _SURE:
         used, reason = False, f"not better at positions that were not fitted to: {figures}"
     elif change < _LEAST_CHANGE and shift < _LEAST_SHIFT:
         used, reason = False, f"as it was within its error: {figures}"
@@ -171,6 +192,17 @@ def _decide(
             float(after.mean()),
         )
     )
+
+
+def _rank_gain(gain: np.ndarray) -> float:
+    """Return by how many standard deviations the signed ranks of gains speak for a gain."""
+    from scipy.stats import rankdata
+
+    gain = gain[gain != 0]
+    if len(gain) < 8:
+        return 0.0
+    ranks = rankdata(np.abs(gain)) * np.sign(gain)
+    return float(ranks.sum() / np.sqrt((ranks**2).sum()))
 
 
 def _report(found: SelfCalibration) -> SelfCalibration:
@@ -208,28 +240,39 @@ def _index_sample(
     stack: np.ndarray, centers: np.ndarray, plan: IndexingPlan, detector: Detector
 ) -> tuple[ScanPatterns, np.ndarray]:
     """Return the patterns that are best explained, with their orientations, and which they are."""
-    columns = _index(stack, centers, plan, detector)
-    predictor = get_predictor(plan.bundle, plan.precision)
-    spec = get_refinement_spec(plan.bundle.spec)
-    refinement = RefinementPlan(
-        make_sampler(detector, spec), spec, predictor.reflections, tuple(predictor.symmetry),
-        plan.acquisition,
-    )  # fmt: skip
+    columns = _index(stack, centers, detector, plan)
     score = np.where(columns["phase_id"] >= 0, np.nan_to_num(columns["correlation"]), 0)
     n_best = max(int(np.ceil(_BEST * len(score))), 1)
     least = max(np.sort(score)[-n_best], 1e-6)
     kept = np.flatnonzero(score >= least)
     if not len(kept):
         raise NothingToFit("no pattern is explained by a crystal of the bundle")
-    sample = ScanPatterns(
-        stack[kept], centers[kept].astype(np.float32), columns["phase_id"][kept].astype(int),
-        columns["rotations"][kept, :1], detector, refinement,
+    columns = {name: columns[name][kept] for name in ("phase_id", "rotations")}
+    return _make_sample(stack[kept], centers[kept], columns, plan, detector), kept
+
+
+def _make_sample(
+    stack: np.ndarray,
+    centers: np.ndarray,
+    columns: dict[str, np.ndarray],
+    plan: IndexingPlan,
+    detector: Detector,
+) -> ScanPatterns:
+    """Return patterns with their best answers, to be refined."""
+    predictor = get_predictor(plan.bundle, plan.precision)
+    spec = get_refinement_spec(plan.bundle.spec)
+    refinement = RefinementPlan(
+        make_sampler(detector, spec), spec, predictor.reflections, tuple(predictor.symmetry),
+        plan.acquisition,
     )  # fmt: skip
-    return sample, kept
+    return ScanPatterns(
+        stack, centers.astype(np.float32), columns["phase_id"].astype(int),
+        columns["rotations"][:, :1], detector, refinement,
+    )  # fmt: skip
 
 
 def _index(
-    stack: np.ndarray, centers: np.ndarray, plan: IndexingPlan, detector: Detector
+    stack: np.ndarray, centers: np.ndarray, detector: Detector, plan: IndexingPlan
 ) -> dict[str, np.ndarray]:
     """Return the columns of an indexing with another calibration, nothing rejected."""
     plan = dataclasses.replace(
@@ -239,12 +282,24 @@ def _index(
     return split_rows(index_block(stack, np.asarray(centers, np.float32), plan), plan)
 
 
-def _rate(
-    stack: np.ndarray, centers: np.ndarray, plan: IndexingPlan, detector: Detector
-) -> np.ndarray:
-    """Return the correlation of each pattern's answer, 0 where there is none, (n,)."""
-    columns = _index(stack, centers, plan, detector)
-    return np.where(columns["phase_id"] >= 0, np.nan_to_num(columns["correlation"]), 0.0)
+def _compare(
+    stack: np.ndarray, plan: IndexingPlan, *calibrations: tuple[np.ndarray, Detector]
+) -> list[np.ndarray]:
+    """Return each pattern's correlation with each calibration (centres, detector), (n,) each.
+
+    That of the best of all calibrations' answers; 0 where there is none.
+    """
+    answers = [_index(stack, *calibration, plan) for calibration in calibrations]
+    return [
+        np.max(
+            [
+                refine_sample(_make_sample(stack, centers, columns, plan, detector))[1]
+                for columns in answers
+            ],
+            axis=0,
+        )
+        for centers, detector in calibrations
+    ]
 
 
 # ------------------------------------------------------------------------- the drift
@@ -260,26 +315,30 @@ def _all_positions(nav_shape: tuple[int, ...]) -> np.ndarray:
     return np.stack(np.unravel_index(np.arange(int(np.prod(nav_shape))), nav_shape), axis=1)
 
 
-def _fit_drift(sample: ScanPatterns, terms: np.ndarray) -> np.ndarray:
-    """Return the plane, shape (1 + axes, 2), that the offsets of the patterns' centres lie on.
+def _fit_drift(
+    sample: ScanPatterns, terms: np.ndarray, plane: np.ndarray, shift: np.ndarray
+) -> np.ndarray:
+    """Return the plane, shape (1 + axes, 2), that the patterns' centres lie on, from those given.
 
-    Slopes below three standard errors are left out.
+    The sample's centres are off the given ones by a plane and a shift already. Slopes below three
+    standard errors are left out.
     """
     offsets, _ = measure_offsets(sample)
+    offsets = offsets + terms @ plane + shift
     keep = np.isfinite(offsets).all(axis=1)
-    plane = np.zeros((terms.shape[1], 2))
+    as_it_was = plane + np.outer(np.arange(len(plane)) == 0, shift)
     for _ in range(10):
         if keep.sum() < 4 * terms.shape[1]:
-            return np.zeros_like(plane)
-        plane, *_ = np.linalg.lstsq(terms[keep], offsets[keep], rcond=None)
-        away = np.linalg.norm(offsets - terms @ plane, axis=1)
+            return as_it_was
+        found, *_ = np.linalg.lstsq(terms[keep], offsets[keep], rcond=None)
+        away = np.linalg.norm(offsets - terms @ found, axis=1)
         spread = 1.4826 * np.median(away[keep])
         now = np.isfinite(away) & (away < max(3 * spread, 0.1))
         if np.array_equal(now, keep):
             break
         keep = now
-    rest = (offsets - terms @ plane)[keep]
+    rest = (offsets - terms @ found)[keep]
     covariance = np.linalg.pinv(terms[keep].T @ terms[keep])
     error = np.sqrt(np.outer(np.diag(covariance), rest.var(axis=0, ddof=1)))
-    plane[1:][np.abs(plane[1:]) < _SURE * error[1:]] = 0
-    return plane
+    found[1:][np.abs(found[1:]) < _SURE * error[1:]] = 0
+    return found

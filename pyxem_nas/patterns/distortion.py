@@ -44,6 +44,10 @@ class CalibrationFit:
         Number of patterns that were looked at.
     n_spots
         Number of their spots.
+    spread
+        Standard deviation of the spots from where they should be, 1/angstrom; robust.
+    largest_spread
+        Up to which spots are as near as those of a crystal that is there, at their contrast.
 
     See Also
     --------
@@ -59,6 +63,8 @@ class CalibrationFit:
     correlation_after: float
     n_patterns: int
     n_spots: int
+    spread: float = float("nan")
+    largest_spread: float = float("nan")
 
     def __repr__(self) -> str:
         column, row = self.center_shift
@@ -67,6 +73,7 @@ class CalibrationFit:
             f"  centre: {column:+.2f} columns, {row:+.2f} rows\n"
             f"  scale: {100 * (self.scale_factor - 1):+.2f} %\n"
             f"  ellipticity: {100 * self.ellipticity:.2f} %, long axis at {self.azimuth:.0f} deg\n"
+            f"  spots within {self.spread:.4f} 1/angstrom of where they should be\n"
             f"  mean correlation: {self.correlation_before:.3f} -> {self.correlation_after:.3f}"
         )
 

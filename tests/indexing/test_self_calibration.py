@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pyxem_nas import Acquisition, ModelBundle, example_phases, simulate_scan
+from pyxem_nas.indexing.self_calibration import _rank_gain
 
 ACQUISITION = Acquisition(200, 1.0)
 OPTIONS = {"method": "network", "acquisition": ACQUISITION, "show_progressbar": False}
@@ -36,16 +37,38 @@ def test_a_wrong_scale_is_found_and_used(scan):
     assert xmap.correlation.mean() == pytest.approx(right.correlation.mean(), abs=0.02)
 
 
+def test_a_small_error_is_found_though_the_sample_was_chosen_with_it(scan):
+    # patterns that are explained best with a wrong scale are no witnesses against it
+    matrix = index(scan, 1.01, calibrate="auto").prop["distortion"][0].reshape(2, 2)
+    np.testing.assert_allclose(matrix, 1.01 * np.eye(2), atol=0.002)
+
+
 def test_a_wandering_beam_is_followed_by_a_plane(scan):
-    moved = scan.deepcopy()
-    steps = np.round(np.linspace(-3, 3, 16)).astype(int)
-    for k, step in enumerate(steps):
-        moved.data[:, k] = np.roll(scan.data[:, k], step, axis=-1)
-    xmap = index(moved, calibrate="auto")
-    column = xmap.prop["beam_column"].reshape(10, 16)
-    # the simulated beam drifts on its own, by little
-    still = index(scan, calibrate="auto").prop["beam_column"].reshape(10, 16)
-    np.testing.assert_allclose((column - still).mean(axis=0), steps, atol=1.0)
+    drift = np.linspace(-3, 3, 16)
+    columns = []
+    for sign in (1, -1):
+        moved = scan.deepcopy()
+        for k, step in enumerate(np.round(sign * drift).astype(int)):
+            moved.data[:, k] = np.roll(scan.data[:, k], step, axis=-1)
+        columns.append(index(moved, calibrate="auto").prop["beam_column"].reshape(10, 16))
+    # half the difference: the simulated beam drifts on its own, too
+    found = 0.5 * (columns[0] - columns[1])
+    np.testing.assert_allclose(found, np.tile(drift, (10, 1)), atol=0.25)
+
+
+def test_crystals_that_are_not_there_change_nothing(scan, caplog):
+    with caplog.at_level("INFO", logger="pyxem_nas"):
+        xmap = index(scan, bundle="steel", calibrate="auto")
+    np.testing.assert_array_equal(xmap.prop["distortion"][0], np.eye(2).ravel())
+    assert "from where they should" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("gain", "sure"), [(np.zeros(20), 0.0), (np.r_[np.ones(16), -np.ones(9)], 7 / 5)]
+)
+def test_a_gain_is_judged_by_its_signed_ranks(gain, sure):
+    # of equal sizes it is the test of signs: their sum over the root of their number
+    assert _rank_gain(gain) == pytest.approx(sure)
 
 
 def test_what_cannot_be_judged_is_let_be(scan, caplog):
