@@ -20,21 +20,41 @@ from pyxem_nas.cli.console import (
     show_status,
 )
 from pyxem_nas.cli.index import index_scan
-from pyxem_nas.cli.options import AsJson, Bundle, Precision, PrecisionName, Seed, option
+from pyxem_nas.cli.options import (
+    AsJson,
+    Bundle,
+    Precision,
+    PrecisionName,
+    Seed,
+    option,
+    read_crystals,
+)
 from pyxem_nas.cli.output import write_maps
 
 if TYPE_CHECKING:
+    from orix.crystal_map import PhaseList
+
     from pyxem_nas.maps import Evaluation
 
 commands = typer.Typer()
 
 
-@commands.command(epilog="Example: `pyxem-nas demo --shape 100 100 --seed 7`")
+@commands.command(
+    epilog="Examples: `pyxem-nas demo --shape 100 100 --seed 7`\n\n`pyxem-nas demo --cif`"
+)
 def demo(
     output: Annotated[Path, option("Folder for the maps.")] = Path("pyxem-nas-demo"),
     shape: Annotated[tuple[int, int], option("Rows and columns of the scan.")] = (60, 60),
     seed: Seed = 0,
     bundle: Bundle = "steel",
+    cif: Annotated[
+        bool,
+        option(
+            "Index by CIF files of the bundle's phases alone, which it writes beside the maps: "
+            "nothing trained, no network.",
+            "--cif",
+        ),
+    ] = False,
     precision: Precision = PrecisionName.auto,
     as_json: AsJson = False,
 ) -> None:
@@ -42,6 +62,7 @@ def demo(
 
     Simulates a scan of the bundle's phases as a camera would record it, indexes it, prints how
     right the map is and writes map.h5, map.ang, map.ctf, map.png and map.html, the map to click.
+    With --cif the bundle says what is simulated, and no more.
     """
     with show_status("Loading pyxem and the bundle"):
         from pyxem_nas.bundles import ModelBundle
@@ -54,6 +75,9 @@ def demo(
     output.mkdir(parents=True, exist_ok=True)
     with show_status(f"Simulating a scan of {shape[0]} x {shape[1]} patterns"):
         scan, truth = simulate_scan(model.phase_list, shape, model.acquisition, seed=seed)
+    if cif:
+        phases = read_crystals(_write_crystals(output, model.phase_list))
+        model = ModelBundle.from_phases(phases, model.acquisition)
     # nothing rejected at first: a rejected position has no answer to compare with the truth
     options = {
         "min_confidence": 0.0,
@@ -61,7 +85,8 @@ def demo(
         "precision": precision.value,
         "show_progressbar": False if as_json else None,
     }
-    with show_status("Starting the networks"):  # so that the speed is that of the work
+    # so that the speed is that of the work
+    with show_status("Starting" if cif else "Starting the networks"):
         some = scan.inav[:: max(shape[1] // 6, 1), :: max(shape[0] // 6, 1)]
         some.index_phase_orientation(model, **options | {"show_progressbar": False})
     say("Indexing")
@@ -80,14 +105,23 @@ def demo(
         page = write_report(output / "map.html", xmap, scan, model, title=title, overwrite=True)
         result["files"].append(page)
     if as_json:
-        print_json({"bundle": bundle, "shape": shape, "seed": seed} | result)
+        print_json({"bundle": bundle, "cif": cif, "shape": shape, "seed": seed} | result)
         return
     print_result(_demo_table(result, evaluation))
     names = ", ".join(path.name for path in result["files"])
     print_result(
-        f"{names} are in the folder {output}; there, {left_out.sum()} positions below the bundle's "
+        f"{names} are in the folder {output}; there, {left_out.sum()} positions below the "
         "thresholds of confidence are not indexed. Open map.html in a browser and click the map"
     )
+
+
+def _write_crystals(folder: Path, phase_list: PhaseList) -> list[Path]:
+    """Write a CIF file for each phase, all atoms of the cell; return the files."""
+    paths = []
+    for _, phase in phase_list:
+        paths.append(folder / f"{phase.name}.cif")
+        phase.structure.write(str(paths[-1]), "cif")
+    return paths
 
 
 def _demo_table(result: Mapping[str, Any], evaluation: Evaluation) -> Table:

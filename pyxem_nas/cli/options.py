@@ -46,6 +46,7 @@ __all__ = [
     "check_map_names",
     "load_phases",
     "option",
+    "read_crystals",
     "spread_options",
 ]
 

@@ -21,6 +21,7 @@ from pyxem_nas.cli import options as cli_options
 from pyxem_nas.diffraction.acquisition import Acquisition
 from pyxem_nas.maps.crystal_map import make_crystal_map
 from pyxem_nas.maps.export import save_map
+from pyxem_nas.maps.files import read_map
 from pyxem_nas.scans.specimens import example_phases, make_phase
 from pyxem_nas.scans.synthetic import simulate_scan
 
@@ -378,6 +379,21 @@ def test_demo_names_its_folder_and_reports_accuracy(call, folder, tmp_path):
     )
     assert code == 0, err  # it may replace its own files
     assert json.loads(out)["evaluation"]["orientation"]["silver"]["n_reference"] == 20
+
+
+def test_demo_indexes_by_crystals_alone(call, folder, tmp_path):
+    """With CIF files that it writes, as with those that a user has; no network is there."""
+    code, out, err = call(
+        "demo", "--cif", "--bundle", folder / "silver.nas", "--shape", 4, 5, "--output", tmp_path,
+        "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    names = ["map.ang", "map.ctf", "map.h5", "map.html", "map.png", "silver.cif"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    shown = json.loads(out)["evaluation"]
+    assert shown["orientation_twin_forgiven"]["silver"]["within_5"] > 0.8
+    xmap = read_map(tmp_path / "map.h5")
+    assert set(xmap.prop["indexed_by"].ravel()) == {3}
 
 
 def test_info_shows_phases_and_settings(call, folder):
