@@ -3,6 +3,7 @@
     python benchmarks/memory.py generated --gigabytes 0.2 1          # a quick look
     python benchmarks/memory.py generated --gigabytes 5 50           # the targets of issue 5
     python benchmarks/memory.py blo zspy --gigabytes 5 --folder DIR  # real files, written first
+    python benchmarks/memory.py generated --gigabytes 0.2 2.07 --method match   # 100,000 patterns
 
 Each size runs in a process of its own. Its memory is read from /proc 50 times a second (Linux):
 "own" is what it holds alone (RssAnon), the figure to plan with; "resident" adds the pages of mapped
@@ -26,6 +27,7 @@ METHODS = {
     "fast": {"method": "network", "refine": False},
     "network": {"method": "network", "refine": True},
     "hybrid": {"method": "hybrid", "refine": True},
+    "match": {"method": "match", "refine": True},  # of phases alone, no networks
 }
 SIDE, SCALE = 144, 0.0246  # of the shipped bundle's simulated camera
 N_DIFFERENT = 400  # simulated patterns, repeated over the scan
@@ -96,8 +98,11 @@ def run_one(kind: str, gigabytes: float, method: str, side: int, path: Path) -> 
     """Index one scan in this process and return figures."""
     import hyperspy.api as hs
 
-    import pyxem_nas  # noqa: F401
+    from pyxem_nas import ModelBundle
 
+    bundle = ModelBundle.load("steel")
+    if method == "match":
+        bundle = ModelBundle.from_phases(bundle.phase_list, bundle.acquisition)
     if kind == "generated":
         scan = make_scan(gigabytes * 1e9, side)
     else:
@@ -105,13 +110,13 @@ def run_one(kind: str, gigabytes: float, method: str, side: int, path: Path) -> 
         calibrate(scan)
     options = METHODS[method] | {"show_progressbar": False, "center": (0.5 * (side - 1),) * 2}
     started = time.perf_counter()
-    scan.inav[:20, :2].index_phase_orientation("steel", **options)
+    scan.inav[:20, :2].index_phase_orientation(bundle, **options)
     start_up = time.perf_counter() - started
     watch = MemoryWatch()
     before, _ = watch.sample()
     watch.start()
     started = time.perf_counter()
-    xmap = scan.index_phase_orientation("steel", **options)
+    xmap = scan.index_phase_orientation(bundle, **options)
     seconds = time.perf_counter() - started
     return {
         "patterns": int(xmap.size),
