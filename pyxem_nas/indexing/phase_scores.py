@@ -255,18 +255,48 @@ def _cover(covered, spots, n_spots, strongest, inner, step):
                 covered[r, bin_] = max(covered[r, bin_], share)
 
 
+@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def _take_mean(covered, row):
+    """Return the mean of the bins of a ring that the detector shows."""
+    total, n_seen = 0.0, 0
+    for a in range(len(row)):  # no branches: the compiler takes several bins at once
+        total += covered[a] if row[a] >= 0 else 0.0
+        n_seen += 1 if row[a] >= 0 else 0
+    return total / max(n_seen, 1)
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _mark_peaks(polar, r, peaks):
+    """Fill in whether `is_peak` holds in each bin of a ring."""
+    n_radial, n_azimuthal = polar.shape
+    if r == 0 or r == n_radial - 1:
+        for a in range(n_azimuthal):
+            peaks[a] = is_peak(polar, r, a)
+        return
+    row, inner, outer = polar[r], polar[r - 1], polar[r + 1]
+    for a in range(1, n_azimuthal - 1):  # no branches, no turns: several bins at once
+        value = row[a]
+        along = (value > 0) & (value >= row[a - 1]) & (value > row[a + 1])
+        below = (inner[a - 1] <= value) & (inner[a] <= value) & (inner[a + 1] <= value)
+        above = (outer[a - 1] < value) & (outer[a] < value) & (outer[a + 1] < value)
+        peaks[a] = along & below & above
+    peaks[0], peaks[-1] = is_peak(polar, r, 0), is_peak(polar, r, n_azimuthal - 1)
+
+
 @numba.njit(cache=True, nogil=True, fastmath=_FASTMATH, error_model="numpy")
 def _score_stack(
     start, stop, polar, matrices, vectors, amplitude, wavenumber, precession, width, inner, step,
     scores,
 ):  # fmt: skip
     _, n_radial, n_azimuthal = polar.shape
+    peaks = np.empty(n_azimuthal, np.bool_)
     for i in range(start, stop):
         pattern = polar[i]
         last = 0  # ring: what lies beyond, the detector does not show
-        for r in range(n_radial):
+        for r in range(n_radial - 1, 0, -1):
             if pattern[r].max() > 0:
                 last = r
+                break
         spots = np.empty((MAX_SPOTS, 3))
         n_spots = predict_spots(
             matrices[i], vectors, amplitude, wavenumber, precession, width, inner, step, last,
@@ -293,14 +323,10 @@ def _score_stack(
         _cover(covered, spots, n_spots, strongest, inner, step)
         total, explained, by_chance = 0.0, 0.0, 0.0
         for r in range(last + 1):
-            mean_cover, n_seen = 0.0, 0
+            mean_cover = _take_mean(covered[r], pattern[r])
+            _mark_peaks(pattern, r, peaks)
             for a in range(n_azimuthal):
-                if pattern[r, a] >= 0:
-                    mean_cover += covered[r, a]
-                    n_seen += 1
-            mean_cover /= max(n_seen, 1)
-            for a in range(n_azimuthal):
-                if is_peak(pattern, r, a):
+                if peaks[a]:
                     intensity = pattern[r, a] ** 2
                     total += intensity
                     explained += intensity * covered[r, a]
