@@ -29,9 +29,10 @@ def stand_in_for_hosts(wavelength: float) -> None:
 
     Acquisition.wavelength = property(lambda self: wavelength)
     # what modules take of these wings, from the modules that own it
-    from pyxem_nas.bundles import judges
+    from pyxem_nas.bundles import judges, set_judge
 
     _hand_on("bundles", judges, "Judge", "PhaseJudge", "Thresholds")
+    _hand_on("bundles", set_judge, "CandidateScores", "PhaseScores", "get_set_judge")
     from pyxem_nas.scans import camera, randomization
 
     _hand_on("scans", randomization, "Randomization")

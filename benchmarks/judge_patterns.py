@@ -5,7 +5,7 @@
 
 Each crystal of `judge_crystals` is simulated at two of three precession angles, by Bloch waves and
 kinematically, through random cameras. Its candidates come from exhaustive matching and are refined,
-and so are those of one crystal that the pattern is not of. What is written, a file a crystal and
+and so are those of three crystals that the pattern is not of. What is written, a file a crystal and
 angle, are the scores of all candidates and how far each is from the truth.
 """
 
@@ -24,10 +24,12 @@ from types import SimpleNamespace
 from elsewhere import stand_in_for_hosts
 
 ANGLES = (0.0, 0.5, 1.0)  # degrees of precession
-N_PATTERNS = 160  # of each crystal and angle
+STRANGERS = (17, 41, 67)  # places in the list from a crystal to those that its patterns are not of
+N_PATTERNS = 240  # of each crystal and angle
 N_DYNAMICAL = 200  # orientations of each crystal whose Bloch waves are computed
 N_CANDIDATES = 12
 MOST_ENTRIES = 100_000  # of a potential's table: larger cells are simulated kinematically alone
+N_PIXELS = 112  # of simulated images
 RADIUS = 1.95  # 1/angstrom: templates draw spots whose centres lie beyond the last ring
 SEED = 23
 
@@ -69,12 +71,15 @@ def angles_of(k: int) -> tuple[float, float]:
     return ANGLES[k % 3], ANGLES[(k + 1) % 3]
 
 
-def stranger_of(k: int, angle: float, n: int) -> int:
-    """Return a crystal that patterns of another are compared with, simulated at the same angle."""
-    other = (k + 17) % n
-    while angle not in angles_of(other):
-        other = (other + 1) % n
-    return other
+def strangers_of(k: int, angle: float, n: int) -> list[int]:
+    """Return crystals that patterns of another are compared with, simulated at the same angle."""
+    found: list[int] = []
+    for step in STRANGERS:
+        other = (k + step) % n
+        while angle not in angles_of(other) or other in (k, *found):
+            other = (other + 1) % n
+        found.append(other)
+    return found
 
 
 def take_reflections(reflections, radius: float):
@@ -117,8 +122,8 @@ class Workplace:
 
         from pyxem_nas.diffraction import SpotLibrary, dynamical
         from pyxem_nas.diffraction.acquisition import Acquisition
-        from pyxem_nas.indexing.refinement import get_refinement_spec
-        from pyxem_nas.patterns import DescriptorSpec
+        from pyxem_nas.indexing.refinement import get_refinement_spec, mark_unseen
+        from pyxem_nas.patterns import DescriptorSpec, Detector, make_sampler
         from pyxem_nas.scans.randomization import Randomization
         from pyxem_nas.scans.source import DescriptorSource
 
@@ -143,7 +148,10 @@ class Workplace:
             )  # fmt: skip
             # the same seed: the same patterns, described twice
             stacks.append(source.simulate(N_PATTERNS, np.random.default_rng((*key, 2)), phase_id=0))
-        return stacks[0][0], stacks[1][0], stacks[0][2]
+        fine = get_refinement_spec(DescriptorSpec())
+        sampler = make_sampler(Detector((N_PIXELS, N_PIXELS), (scale, scale)), fine)
+        centers = np.full((N_PATTERNS, 2), 0.5 * (N_PIXELS - 1))
+        return stacks[0][0], mark_unseen(stacks[1][0], centers, sampler, fine), stacks[0][2]
 
     def find_candidates(self, k: int, angle: float, scale: float, descriptors, polar) -> dict:
         """Return a crystal's candidates in patterns, refined, and their scores."""
@@ -175,30 +183,20 @@ class Workplace:
             "grid": grid,
             "narrow": rated.correlation,
             "tolerant": rated.tolerant,
+            "spots": rated.spots,
+            "explained": rated.explained,
+            "peaks": rated.peaks,
             "phase_scores": score_phase(polar, best, reflections, 0, **optics),
             "n_reflections": np.full(len(polar), math.log(len(reflections.vectors))),
         }
 
 
 def see_rings(spec, scale: float):
-    """Return the share of each ring that a square detector of 112 pixels shows, (n_radial,)."""
+    """Return the share of each ring that the square detector shows, (n_radial,)."""
     import numpy as np
 
-    ratio = np.minimum(0.5 * (112 - 1) * scale / spec.radii, 1.0)
+    ratio = np.minimum(0.5 * (N_PIXELS - 1) * scale / spec.radii, 1.0)
     return np.maximum(1 - 4 / np.pi * np.arccos(ratio), 0.0)
-
-
-def describe_patterns(polar):
-    """Return of each polar pattern the number of its peaks and the last ring that holds any."""
-    import numpy as np
-
-    wrapped = np.pad(polar, ((0, 0), (0, 0), (1, 1)), mode="wrap")
-    middle = wrapped[..., 1:-1]
-    peak = (middle > 3.0) & (middle >= wrapped[..., :-2]) & (middle > wrapped[..., 2:])
-    peak[:, 1:] &= middle[:, 1:] >= middle[:, :-1]
-    peak[:, :-1] &= middle[:, :-1] > middle[:, 1:]
-    rings = np.where(peak.any(axis=2), np.arange(polar.shape[1]), 0).max(axis=1)
-    return {"n_peaks": peak.sum(axis=(1, 2)), "last_ring": rings}
 
 
 def angles_to(quaternions, truth, operations):
@@ -232,14 +230,15 @@ def make_patterns(folder: Path, part: int, n_parts: int) -> None:
         own = place.find_candidates(k, angle, scale, descriptors, polar)
         operations = place.tables["operations"][k]
         own["angle"] = angles_to(own.pop("quaternions"), truth, operations)
-        stranger = stranger_of(k, angle, n)
-        other = place.find_candidates(stranger, angle, scale, descriptors, polar)
-        other.pop("quaternions")
-        columns = describe_patterns(polar) | {f"own_{name}": v for name, v in own.items()}
-        columns |= {f"other_{name}": v for name, v in other.items()}
+        columns = {f"own_{name}": v for name, v in own.items()}
+        strangers = strangers_of(k, angle, n)
+        for i, stranger in enumerate(strangers):
+            other = place.find_candidates(stranger, angle, scale, descriptors, polar)
+            other.pop("quaternions")
+            columns |= {f"other{i}_{name}": v for name, v in other.items()}
         columns = {name: np.asarray(v, np.float32) for name, v in columns.items()}
         partial = path.with_suffix(".part.npz")
-        np.savez_compressed(partial, precession=angle, scale=scale, stranger=stranger, **columns)
+        np.savez_compressed(partial, precession=angle, scale=scale, strangers=strangers, **columns)
         os.replace(partial, path)
 
 

@@ -55,19 +55,23 @@ class Job:
     learning_rate: float = 2e-3
 
 
-#: `steel` goes on from its own weights, with more patterns and more Bloch waves.
+#: `steel` goes on from its own weights, with more patterns, more Bloch waves, and more of them.
 STEEL = Job(
     n_samples={
-        "orientation_0": 1_484_800,
-        "orientation_1": 1_612_800,
-        "orientation_2": 1_510_400,
-        "phase": 844_800,
+        "orientation_0": 1_200_000,
+        "orientation_1": 1_000_000,
+        "orientation_2": 1_000_000,
+        "phase": 600_000,
     },
-    seeds={"orientation_0": 2, "orientation_1": 3, "orientation_2": 4, "phase": 7},
-    n_dynamical=(12_000, 12_000, 8_000),
-    n_dynamical_foreign=300,
-    ranges={"precession_angle": (0.0, 1.0), "dose": (500.0, 3e5)},
-    seed=2,
+    seeds={"orientation_0": 12, "orientation_1": 13, "orientation_2": 14, "phase": 17},
+    n_dynamical=(40_000, 40_000, 25_000),
+    n_dynamical_foreign=600,
+    ranges={
+        "precession_angle": (0.0, 1.0),
+        "dose": (500.0, 3e5),
+        "dynamical_share": (0.8, 0.8),
+    },
+    seed=12,
     learning_rate=1.5e-3,
 )
 

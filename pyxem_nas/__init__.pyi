@@ -32,7 +32,14 @@ from .figures import (
     plot_search,
     write_report,
 )
-from .maps import Evaluation, evaluate, make_crystal_map, save_map, write_mtex_script
+from .maps import (
+    Evaluation,
+    evaluate,
+    make_crystal_map,
+    plausible_orientations,
+    save_map,
+    write_mtex_script,
+)
 from .patterns import CalibrationFit, DescriptorSpec
 from .preparation import compile_kernels
 from .refining import fit_distortion, refine_orientations
@@ -68,6 +75,7 @@ __all__ = [
     "make_crystal_map",
     "maps",
     "patterns",
+    "plausible_orientations",
     "plot_map",
     "plot_overlay",
     "plot_posterior",

@@ -14,10 +14,18 @@ from pyxem_nas.bundles.architectures import (
 )
 from pyxem_nas.bundles.bundle import ModelBundle, number_phases, shipped_bundles
 from pyxem_nas.bundles.configuration import get_default_bundle, set_default_bundle
-from pyxem_nas.bundles.judges import DEFAULT_JUDGES, Judge, PhaseJudge, Thresholds
+from pyxem_nas.bundles.judges import (
+    DEFAULT_JUDGES,
+    DEFAULT_PHASE_JUDGE,
+    Judge,
+    PhaseJudge,
+    Thresholds,
+)
 from pyxem_nas.bundles.network_files import BundleError, dump_keras, load_keras
 from pyxem_nas.bundles.set_judge import (
+    CandidateScores,
     JudgeArchitecture,
+    PhaseScores,
     SetJudge,
     build_judge_network,
     get_set_judge,
@@ -29,12 +37,15 @@ from pyxem_nas.bundles.stored_phases import phase_to_dict
 __all__ = [
     "Architecture",
     "BundleError",
+    "CandidateScores",
     "DEFAULT_JUDGES",
+    "DEFAULT_PHASE_JUDGE",
     "Judge",
     "JudgeArchitecture",
     "ModelBundle",
     "PatternArchitecture",
     "PhaseJudge",
+    "PhaseScores",
     "SetJudge",
     "Thresholds",
     "build_judge_network",

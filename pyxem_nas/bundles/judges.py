@@ -90,14 +90,14 @@ class Judge:
 
 #: Judges of all phases, where a bundle has none of its own: "refined" and "fast" of a network,
 #: "template" of pyxem's matcher, "match" of exhaustive matching, "hybrid" of it and a network.
-#: Those of matching were fitted to simulated patterns of 87 crystals of all systems, none of them
+#: Those of matching were fitted to simulated patterns of 95 crystals of all systems, none of them
 #: one that benchmarks judge by (``benchmarks/make_judge.py``).
 DEFAULT_JUDGES = {
     "refined": Judge(),
     "fast": Judge(1.0, 0.0),
     "template": Judge(0.0, 20.0),
     "match": Judge(0.0, 0.0, none=0.0, set_utility=1.0),
-    "match fast": Judge(0.0, 0.0, none=20.97, matching=23.96),
+    "match fast": Judge(0.0, 0.0, none=21.84, matching=24.33),
     "hybrid": Judge(0.3, 0.0, none=0.0, set_utility=0.8),
     "hybrid fast": Judge(0.35, 0.0, none=8.89, matching=12.38),
 }
@@ -107,19 +107,21 @@ DEFAULT_JUDGES = {
 class PhaseJudge:
     """Weights by which phases are compared, one common set for all phases.
 
-    The utility of a phase is the weighted sum of its scores (`phase_scores.score_phase`); that of
-    "none of these" is `none`. The softmax over all is the probability of each (a conditional logit
-    model; McFadden 1974). The defaults were fitted by ``benchmarks/phase_judge.py`` on held-out
-    simulations of four phases and of foreign crystals.
+    The utility of a phase is the weighted sum of its scores (`indexing.score_phase`) and of what
+    the judge that comes with the package says of it; that of "none of these" is `none` and what
+    that judge says. The softmax over all is the probability of each (a conditional logit model;
+    McFadden 1974).
 
     Parameters
     ----------
     correlation, explained, missing
-        Weights of the scores.
+        Weights of the scores: 0 in bundles that are made now, whose judge sees them.
     none
-        Utility of "none of these".
+        Constant of "none of these".
     network
         Weight of the logarithm of the phase network's probability, where there is a network.
+    set_utility
+        Weight of the utilities by the judge of phases (`set_judge.SetJudge`).
     """
 
     correlation: float = 8.0
@@ -127,3 +129,9 @@ class PhaseJudge:
     missing: float = -1.75
     none: float = 5.0
     network: float = 0.8
+    set_utility: float = 0.0
+
+
+#: Judge of the phases of a bundle that has none of its own. The judge of phases was fitted to
+#: simulated patterns (``benchmarks/make_judge.py``); one pattern in ten is taken to be of none.
+DEFAULT_PHASE_JUDGE = PhaseJudge(0.0, 0.0, 0.0, none=0.0, network=0.8, set_utility=1.0)

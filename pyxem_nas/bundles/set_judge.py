@@ -1,8 +1,9 @@
-"""The judge of candidates of any crystal: a small network over the set of a pattern's candidates.
+"""The judges of any crystal: small networks over the set of a pattern's candidates, or of phases.
 
 Owns `SetJudge`, its arithmetic in plain NumPy and the same in Keras, in which it is searched and
-fitted (`training.judge_search`). It sees scores alone, no crystal and no camera: one set of
-weights, shipped with the package, serves all phases, with networks or without.
+fitted (`training.judge_search`), and what it looks at. It sees scores alone, no crystal and no
+camera: one set of weights, shipped with the package, serves all phases, with networks or without.
+There are two: which of a phase's candidates is right, and which phase.
 """
 
 from __future__ import annotations
@@ -12,16 +13,50 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     import keras
 
-_SHIPPED = Path(__file__).parent / "shipped" / "judge.npz"
-N_FEATURES = 6
+_SHIPPED = Path(__file__).parent / "shipped"
 _NEVER = -1e9  # utility of a candidate that is none
+
+
+class CandidateScores(NamedTuple):
+    """What a judge looks at, of each candidate, shapes (n, k); see `indexing.RatedCandidates`."""
+
+    narrow: np.ndarray
+    """Correlation of the refined candidate."""
+    tolerant: np.ndarray
+    """The same with a broad rocking curve."""
+    matching: np.ndarray
+    """Score of exhaustive matching at the grid."""
+    spots: np.ndarray
+    """Number of spots that the candidate predicts: few of them are easily matched by chance."""
+    explained: np.ndarray
+    """Root of the share of the peaks' power that is found there."""
+    peaks: np.ndarray
+    """Number of the pattern's peaks, the same for all its candidates."""
+
+
+class PhaseScores(NamedTuple):
+    """What a judge looks at, of each phase in its best orientation, shapes (n, n_phases)."""
+
+    correlation: np.ndarray
+    """These three from `indexing.score_phase`."""
+    explained: np.ndarray
+    missing: np.ndarray
+    matching: np.ndarray
+    """This and the next five as of `CandidateScores`, of the best candidate."""
+    narrow: np.ndarray
+    tolerant: np.ndarray
+    share: np.ndarray
+    spots: np.ndarray
+    peaks: np.ndarray
+    reflections: np.ndarray
+    """Logarithm of the number of reflections that the phase has: many fit anything."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +82,7 @@ class JudgeArchitecture:
 
 @dataclass(frozen=True, eq=False)
 class SetJudge:
-    """Utilities of a pattern's candidates and of "none of them".
+    """Utilities of a pattern's candidates, or of phases, and of "none of them".
 
     Parameters
     ----------
@@ -57,37 +92,39 @@ class SetJudge:
         Kernels and biases, layer by layer, as Keras has them.
     provenance
         What it was fitted to.
+    plausible
+        What `count_plausible` goes by: probabilities of the first answer that part patterns by
+        difficulty, and the share that each part wants, shape (2, n_parts); None: not known.
     """
 
     architecture: JudgeArchitecture
     weights: tuple[np.ndarray, ...] = field(repr=False)
     provenance: dict = field(default_factory=dict, repr=False)
+    plausible: np.ndarray | None = field(default=None, repr=False)
 
     def rate(
-        self, narrow: np.ndarray, tolerant: np.ndarray, matching: np.ndarray, valid: np.ndarray
+        self, scores: CandidateScores | PhaseScores, valid: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the utility of each candidate (n, k) and of "none of them" (n, 1).
+        """Return the utility of each candidate or phase (n, k) and of "none of them" (n, 1).
 
         Parameters
         ----------
-        narrow, tolerant
-            Correlations of the refined candidates (`indexing.refine_candidates`), shape (n, k).
-        matching
-            Scores of exhaustive matching at the grid, shape (n, k).
+        scores
+            Of the candidates, or of the phases.
         valid
-            False where a row has fewer candidates, shape (n, k).
+            False where a row has fewer, shape (n, k).
 
         Notes
         -----
-        The softmax of both is the probability of each to be within 5 degrees of the truth. The
-        order of the candidates does not matter.
+        The softmax of both is the probability of each: of a candidate to be within 5 degrees of the
+        truth, of a phase to be that of the pattern. The order does not matter.
         """
-        return self.rate_features(make_features(narrow, tolerant, matching, valid), valid)
+        return self.rate_features(make_features(scores, valid), valid)
 
     def rate_features(
         self, features: np.ndarray, valid: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the same for the features of candidates (n, k, 6), from `make_features`."""
+        """Return the same for features (n, k, n_features), from `make_features`."""
         waiting = iter(self.weights)
 
         def dense(x: np.ndarray) -> np.ndarray:
@@ -113,9 +150,46 @@ class SetJudge:
         none = dense(none)
         return np.where(valid, utility, _NEVER), none
 
+    def count_plausible(self, mass: np.ndarray) -> np.ndarray:
+        """Return how many candidates it takes to hold the right one in 9 of 10 patterns.
+
+        Parameters
+        ----------
+        mass
+            Probabilities of distinct candidates, the likeliest first, 0 where there are fewer,
+            shape (n, k).
+
+        Returns
+        -------
+        n_plausible
+            At least 1 where there is a candidate, shape (n,), integer.
+
+        Notes
+        -----
+        Candidates are taken in turn until those before hold the share that patterns as difficult,
+        by the probability of their first answer, want; the shares are those by which 9 of 10
+        simulated patterns of each difficulty, of crystals that the judge was not fitted to, have
+        the right one among them.
+
+        References
+        ----------
+        Romano, Y., Sesia, M. and Candes, E. (2020), arXiv:2006.02544: adaptive prediction sets.
+        Vovk, V. (2012), doi:10.1007/s10994-013-5355-6: conditional on difficulty.
+        """
+        if self.plausible is None:
+            return np.zeros(len(mass), np.int64)
+        edges, wanted = self.plausible
+        part = np.clip(np.searchsorted(edges, mass[:, 0], side="right") - 1, 0, len(edges) - 1)
+        before = np.cumsum(mass, axis=1) - mass
+        share = before / np.maximum(mass.sum(axis=1, keepdims=True), 1e-12)
+        taken = (share < wanted[part][:, None]) | (np.arange(mass.shape[1]) == 0)
+        return (taken & (mass > 0)).sum(axis=1)
+
     def save(self, path: Path | str) -> None:
         """Write the judge to an .npz file."""
         about = {"architecture": asdict(self.architecture), "provenance": self.provenance}
+        if self.plausible is not None:
+            about["plausible"] = self.plausible.tolist()
         np.savez_compressed(path, *self.weights, about=json.dumps(about))
 
     @classmethod
@@ -124,25 +198,42 @@ class SetJudge:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             weights = tuple(file[f"arr_{k}"] for k in range(len(file.files) - 1))
-        return cls(JudgeArchitecture(**about["architecture"]), weights, about["provenance"])
+        plausible = np.array(about["plausible"]) if "plausible" in about else None
+        architecture = JudgeArchitecture(**about["architecture"])
+        return cls(architecture, weights, about["provenance"], plausible)
 
 
 @cache
-def get_set_judge() -> SetJudge:
-    """Return the judge that comes with the package."""
-    return SetJudge.load(_SHIPPED)
+def get_set_judge(kind: str = "judge") -> SetJudge:
+    """Return a judge that comes with the package: "judge" of candidates, or "phase_judge"."""
+    return SetJudge.load(_SHIPPED / f"{kind}.npz")
 
 
-def make_features(
-    narrow: np.ndarray, tolerant: np.ndarray, matching: np.ndarray, valid: np.ndarray
-) -> np.ndarray:
-    """Return what a judge sees of candidates: scores over the best and as they are, (n, k, 6)."""
-    columns = []
-    for score in (matching, narrow, tolerant):
-        best = np.where(valid, score, 0).max(axis=1, keepdims=True)
-        columns.append(5 * (score / np.maximum(best, 1e-6) - 1))
-    columns += [4 * (score - 0.5) for score in (matching, narrow, tolerant)]
+def make_features(scores: CandidateScores | PhaseScores, valid: np.ndarray) -> np.ndarray:
+    """Return what a judge sees of scores, shape (n, k, n_features), float32, each near 0 to 1.
+
+    Scores over the best (of phases: less the best) and as they are.
+    """
+    if isinstance(scores, PhaseScores):
+        columns = _describe_phases(scores, valid)
+    else:
+        columns = []
+        for score in (scores.matching, scores.narrow, scores.tolerant):
+            best = np.where(valid, score, 0).max(axis=1, keepdims=True)
+            columns += [5 * (score / np.maximum(best, 1e-6) - 1), 4 * (score - 0.5)]
+        columns += [0.5 * np.log1p(number) - 1 for number in (scores.spots, scores.peaks)]
+        columns.append(4 * (scores.explained - 0.5))
     return np.where(valid[..., None], np.stack(columns, axis=-1), 0).astype(np.float32)
+
+
+def _describe_phases(scores: PhaseScores, valid: np.ndarray) -> list[np.ndarray]:
+    columns = []
+    for score in (scores.matching, scores.tolerant, scores.correlation, scores.explained):
+        best = np.where(valid, score, -1).max(axis=1, keepdims=True)
+        columns += [5 * (score - best), 4 * (score - 0.5)]
+    columns += [4 * (scores.narrow - 0.5), 4 * (scores.share - 0.5), 4 * scores.missing]
+    columns += [0.5 * np.log1p(number) - 1 for number in (scores.spots, scores.peaks)]
+    return [*columns, 0.25 * (scores.reflections - 6)]
 
 
 def build_judge_network(
@@ -160,7 +251,7 @@ def build_judge_network(
         # named, as a model's own order of layers is another
         return layers.Dense(width, activation=activation, name=f"judge_{next(numbers)}")
 
-    features, shown = inputs[..., :N_FEATURES], inputs[..., N_FEATURES:]
+    features, shown = inputs[..., :-1], inputs[..., -1:]
     absent = (1 - shown) * _NEVER
     a, hidden = architecture, features
     for _ in range(a.depth):

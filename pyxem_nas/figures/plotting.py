@@ -48,6 +48,7 @@ _PROPERTIES = {
     "reliability": ("Reliability", None),
     "phase_probability": ("P(phase is right)", 1.0),
     "orientation_probability": ("P(orientation within 5°)", 1.0),
+    "n_plausible": ("Plausible orientations", None),
 }
 STYLE = {
     "font.size": 8,
@@ -72,8 +73,9 @@ def plot_map(
     Parameters
     ----------
     xmap
-        Map of up to two dimensions. ``reliability``, ``phase_probability`` and
-        ``orientation_probability`` are drawn where the map has finite values of them.
+        Map of up to two dimensions. ``reliability``, ``phase_probability``,
+        ``orientation_probability`` and ``n_plausible`` are drawn where the map has finite values
+        of them.
     directions
         Directions of the laboratory whose crystal direction is coloured: x to the right, y up
         and z out of the map, towards the reader.

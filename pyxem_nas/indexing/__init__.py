@@ -9,6 +9,7 @@ from pyxem_nas.indexing.block import describe_lazily, index_block, predict_lazil
 from pyxem_nas.indexing.branches import find_candidates, orient, rate_candidates
 from pyxem_nas.indexing.candidates import (
     compare_with_best,
+    get_scores,
     judge_candidates,
     log_rest,
     rank_candidates,
@@ -19,7 +20,8 @@ from pyxem_nas.indexing.described import Described
 from pyxem_nas.indexing.geometry_fit import fit_sample
 from pyxem_nas.indexing.match_library import MatchingSettings, MatchLibrary, get_match_library
 from pyxem_nas.indexing.matching import match_descriptors
-from pyxem_nas.indexing.phase_scores import fit_phase_judge, judge_phases, score_phase
+from pyxem_nas.indexing.phase_choice import score_phases
+from pyxem_nas.indexing.phase_scores import judge_phases, rate_phases, score_phase
 from pyxem_nas.indexing.plan import (
     Branch,
     IndexingPlan,
@@ -92,10 +94,10 @@ __all__ = [
     "compute_posterior",
     "describe_lazily",
     "describe_run",
-    "fit_phase_judge",
     "fold_directions",
     "get_predictor",
     "get_refinement_spec",
+    "get_scores",
     "get_specs",
     "index_block",
     "inplane_bins",
@@ -110,7 +112,9 @@ __all__ = [
     "refine_candidates",
     "remove_store",
     "resolve_branches",
+    "rate_phases",
     "score_phase",
+    "score_phases",
     "select_candidates",
     "split_candidates",
     "split_rows",

@@ -17,6 +17,7 @@ from pyxem_nas.indexing.described import Described
 from pyxem_nas.indexing.phase_choice import choose_phases
 from pyxem_nas.indexing.plan import IndexingPlan
 from pyxem_nas.indexing.predictor import KERNEL_LOCK, Predictor, get_predictor
+from pyxem_nas.indexing.refinement import mark_unseen
 from pyxem_nas.indexing.second_crystal import find_second
 from pyxem_nas.patterns import PolarSampler, compute_descriptors, to_native
 
@@ -127,7 +128,8 @@ def index_described(predictor: Predictor, described: Described, plan: IndexingPl
     columns = [
         phase, probability, answers["probability"][:, 0], answers["correlation"],
         answers["reliability"], answers["twin_reliability"], answers["phase_reliability"],
-        answers["indexed_by"], answers["quaternions"][:, : plan.n_best], answers["table"],
+        answers["indexed_by"], np.where(phase < 0, 0, answers["n_plausible"]),
+        answers["quaternions"][:, : plan.n_best], answers["table"],
     ]  # fmt: skip
     if plan.n_overlaps > 1:
         first = answers["quaternions"][:, 0]
@@ -141,6 +143,7 @@ def describe(patterns: np.ndarray, centers: np.ndarray, plan: IndexingPlan) -> D
     """Return patterns (n, ny, nx) described as a plan needs them."""
     if plan.needs_polar:
         descriptors, polar, *cartesian = compute_descriptors(patterns, centers, plan.sampler)
+        mark_unseen(polar, centers, plan.sampler, plan.sampler.specs[1])
     else:
         sampler = plan.sampler.without(1)
         descriptors, *cartesian = compute_descriptors(patterns, centers, sampler)

@@ -165,7 +165,7 @@ def rate_candidates(
     if not plan.refine and candidates.matching is not None:
         # the fast mode: the grid's score is all that is needed
         score = candidates.matching.astype(np.float64)
-        return RatedCandidates(candidates.quaternions, score, score, score)
+        return RatedCandidates(candidates.quaternions, score, score, matching=score)
     # without refinement the network's own descriptor will do
     seen = described.polar if plan.refine else described.descriptors
     rated = refine(predictor, candidates.quaternions, seen, phase_id, plan, plan.refine)
@@ -202,7 +202,11 @@ def _conclude(predictor, phase_id, rated, candidates, judge, plan) -> dict[str, 
     answers["mass"] = answers["probability"]
     if judge.none is None:
         answers["probability"] = np.full_like(answers["probability"], np.nan)
-    answers["indexed_by"] = candidates.origin[probability.argmax(axis=1)]
+        answers["n_plausible"][:] = 0
+    winner = probability.argmax(axis=1)
+    answers["indexed_by"] = candidates.origin[winner]
+    matching = np.full(probability.shape, np.nan) if rated.matching is None else rated.matching
+    answers["matching"] = matching[np.arange(len(winner)), winner].astype(float)
     return answers
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from pyxem_nas.bundles import Judge, get_set_judge
+from pyxem_nas.bundles import CandidateScores, Judge, get_set_judge
 from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.diffraction import OrientationCells, multiply_quaternions
 from pyxem_nas.indexing.refinement import RatedCandidates
@@ -171,9 +171,7 @@ def judge_candidates(
         utility += judge.matching * compare_with_best(rated.matching, valid)
     none = np.full((len(valid), 1), -np.inf if judge.none is None else judge.none)
     if judge.set_utility and rated.matching is not None:
-        of_set, of_none = get_set_judge().rate(
-            rated.correlation, rated.tolerant, rated.matching, valid
-        )
+        of_set, of_none = get_set_judge().rate(get_scores(rated), valid)
         utility = utility + judge.set_utility * of_set
         none = none + judge.set_utility * of_none
     utility = np.where(valid, utility, -np.inf)
@@ -185,6 +183,14 @@ def judge_candidates(
     weight = np.exp(utility - highest)
     total = weight.sum(axis=1, keepdims=True) + np.exp(none - highest)
     return weight / np.maximum(total, 1e-300)
+
+
+def get_scores(rated: RatedCandidates) -> CandidateScores:
+    """Return what the judge of candidate sets looks at."""
+    return CandidateScores(
+        rated.correlation, rated.tolerant, rated.matching,
+        rated.spots, rated.explained, rated.peaks,
+    )  # fmt: skip
 
 
 def log_rest(log_posterior: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -223,6 +229,7 @@ def rank_candidates(
     answers
         "quaternions" (n, n_best, 4) (the last distinct one repeated where there are fewer),
         "probability" (n, n_best): the mass within 5 degrees of each, 0 where there are fewer;
+        "n_plausible" (n,), how many distinct ones are needed for 9 patterns in 10;
         "correlations" (n, n_best); "correlation" (n,), that of the first; "reliability" and
         "twin_reliability" (n,): 100 (1 - Q2 / Q1), Q the correlation, Q2 the best solution more
         than 10 degrees from the first and from its twin, or the twin's.
@@ -233,10 +240,10 @@ def rank_candidates(
     """
     quaternions = np.ascontiguousarray(quaternions, np.float64)
     probability = np.ascontiguousarray(probability, np.float64)
-    n = len(quaternions)
+    n, k = probability.shape
     best = np.zeros((n, n_best, 4))
     best[..., 0] = 1
-    mass, correlations = np.zeros((n, n_best)), np.zeros((n, n_best))
+    mass, correlations = np.zeros((n, max(k, n_best))), np.zeros((n, n_best))
     reliability, twin = np.full(n, np.nan), np.full(n, np.nan)
     # what NumPy does here would take seconds to compile
     order = np.argsort(-probability, axis=1, kind="stable")
@@ -247,7 +254,8 @@ def rank_candidates(
     )  # fmt: skip
     return {
         "quaternions": best,
-        "probability": mass,
+        "probability": mass[:, :n_best],
+        "n_plausible": get_set_judge().count_plausible(mass),
         "correlations": correlations,
         "correlation": correlations[:, 0].copy(),
         "reliability": reliability,
@@ -476,6 +484,7 @@ def _rank(
 ):  # fmt: skip
     n, k = probability.shape
     n_best = best.shape[1]
+    n_kept = mass.shape[1]
     image = np.empty(4)
     twin = np.empty(4)
     used = np.empty(k, np.bool_)
@@ -484,10 +493,12 @@ def _rank(
             used[j] = absent[i, j]
         n_found = 0
         for j in order[i]:
-            if used[j] or n_found == n_best:
+            if used[j] or n_found == n_kept:
                 continue
-            for c in range(4):
-                best[i, n_found, c] = quaternions[i, j, c]
+            if n_found < n_best:
+                for c in range(4):
+                    best[i, n_found, c] = quaternions[i, j, c]
+                found[i, n_found] = correlation[i, j]
             for m in range(k):
                 if (
                     not used[m]
@@ -495,7 +506,6 @@ def _rank(
                 ):
                     used[m] = True
                     mass[i, n_found] += probability[i, m]
-            found[i, n_found] = correlation[i, j]
             n_found += 1
         if n_found == 0:
             continue

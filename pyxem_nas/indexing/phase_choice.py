@@ -6,14 +6,16 @@ Owns the order of work on a stack of described patterns of unknown phase. What o
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from pyxem_nas.bundles import PhaseJudge
-from pyxem_nas.indexing.branches import orient, refine
+from pyxem_nas.bundles import DEFAULT_PHASE_JUDGE, PhaseScores
+from pyxem_nas.indexing.branches import get_library, orient, refine
 from pyxem_nas.indexing.described import Described
+from pyxem_nas.indexing.matching import score_spectra
 from pyxem_nas.indexing.phase_scores import judge_phases, score_phase
 from pyxem_nas.indexing.plan import IndexingPlan
 from pyxem_nas.indexing.predictor import Predictor
@@ -63,36 +65,49 @@ def try_all(
     `reject`, n_phases stands for "none of these". pyxem's matcher, slow, comes last where it is
     only the last resort: for the winner, and for all phases where none is likely.
     """
-    n_phases = len(predictor.bundle.phases)
+    bundle = predictor.bundle
     quick = replace(plan, template_threshold=0.0)
-    tried = [orient(predictor, k, described, quick) for k in range(n_phases)]
-    scores = [_score(predictor, k, tried[k], described.polar, plan) for k in range(n_phases)]
-    scores = np.stack(scores, axis=1)
-    judge = predictor.bundle.phase_judge or PhaseJudge()
-    probability = judge_phases(scores, judge, log_network)
+    tried = [orient(predictor, k, described, quick) for k in range(len(bundle.phases))]
+    judge = bundle.phase_judge or DEFAULT_PHASE_JUDGE
+    whole = judge.set_utility != 0
+    scores = [_score(predictor, k, tried[k], described, plan, whole) for k in range(len(tried))]
+    probability = judge_phases(_join(scores), judge, log_network)
     if plan.template_threshold:
-        likely = probability[:, :-1].max(axis=1) >= predictor.bundle.thresholds.phase
+        likely = probability[:, :-1].max(axis=1) >= bundle.thresholds.phase
         winner = probability[:, :-1].argmax(axis=1)
-        for k in range(n_phases):
+        for k in range(len(tried)):
             unsure = tried[k]["mass"][:, 0] < plan.template_threshold
             rows = np.flatnonzero(unsure & (~likely | (winner == k)))
             if plan.branches[k] == "hybrid" and len(rows):
                 few = described.take(rows)
                 answer = orient(predictor, k, few, plan)
                 put_answers(tried[k], rows, answer)
-                scores[rows, k] = _score(predictor, k, answer, few.polar, plan)
-        probability = judge_phases(scores, judge, log_network)
-    return _answer_of_winner(tried, scores, probability, plan, reject)
+                better = _score(predictor, k, answer, few, plan, whole)
+                for column, values in zip(scores[k], better, strict=True):
+                    column[rows] = values
+        probability = judge_phases(_join(scores), judge, log_network)
+    return _answer_of_winner(tried, _join(scores).correlation, probability, plan, reject)
 
 
-def _answer_of_winner(tried, scores, probability, plan, reject) -> dict[str, np.ndarray]:
+def score_phases(predictor: Predictor, described: Described, plan: IndexingPlan) -> PhaseScores:
+    """Return the scores of all phases, each in the best orientation by its branch."""
+    answers = [orient(predictor, k, described, plan) for k in range(len(predictor.bundle.phases))]
+    return _join([_score(predictor, k, a, described, plan) for k, a in enumerate(answers)])
+
+
+def _join(scores: list[PhaseScores]) -> PhaseScores:
+    """Return the scores of several phases, columns (n,), as columns (n, n_phases)."""
+    return PhaseScores(*(np.stack(columns, axis=1) for columns in zip(*scores, strict=True)))
+
+
+def _answer_of_winner(tried, correlation, probability, plan, reject) -> dict[str, np.ndarray]:
     """Return the answers of the likeliest phase, with "phase" and what is known of it."""
     shares = probability[:, :-1]
     winner = shares.argmax(axis=1)
     index = np.arange(len(winner))
     answers = {name: np.stack([t[name] for t in tried])[winner, index] for name in tried[0]}
     answers |= tabulate(tried, shares, 0, plan)
-    quality = scores[..., 0].copy()
+    quality = correlation.copy()
     first = quality[index, winner]
     quality[index, winner] = 0
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -105,13 +120,32 @@ def _answer_of_winner(tried, scores, probability, plan, reject) -> dict[str, np.
     return answers
 
 
-def _score(predictor, phase_id, answers, polar, plan) -> np.ndarray:
-    """Return a phase's physical scores in its best orientation, which is refined for it."""
+def _score(predictor, phase_id, answers, described, plan, whole=True) -> PhaseScores:
+    """Return a phase's scores in its best orientation, which is refined for it; columns (n,).
+
+    Without `whole` those that bundles of older schemas judge by; the matching score is NaN then
+    where the branch does not match.
+    """
     best = answers["quaternions"][:, :1]
-    if not plan.refine:
-        best = refine(predictor, best, polar, phase_id, plan).quaternions
+    rated = refine(predictor, best, described.polar, phase_id, plan, not plan.refine)
     grid = get_grid(plan)
-    return score_phase(polar, best[:, 0], predictor.reflections, phase_id, **grid)
+    best = rated.quaternions[:, 0]
+    scores = score_phase(described.polar, best, predictor.reflections, phase_id, **grid)
+    matching = answers["matching"]
+    if whole and np.isnan(matching).any():  # of a branch that does not match
+        library = get_library(predictor, phase_id, plan)
+        matching = score_spectra(described.spectra, library, best[:, None])[:, 0]
+    first, last = predictor.reflections.bounds[phase_id : phase_id + 2]
+    return PhaseScores(
+        *scores.T,
+        np.array(matching, float),
+        rated.correlation[:, 0],
+        rated.tolerant[:, 0],
+        rated.explained[:, 0],
+        rated.spots[:, 0],
+        rated.peaks[:, 0],
+        np.full(len(best), math.log(last - first)),
+    )
 
 
 def get_grid(plan: IndexingPlan) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Physical scores: how well a phase in its best orientation explains a pattern.
 
 Owns the scores by which phases are compared where no network knows them all, the probabilities
-that follow and the fit of their weights. Works on plain arrays; where the orientations come from is
-`indexing.block`'s business, on which simulations the weights are fitted `phase_calibration`'s.
+that follow. Works on plain arrays; where the orientations come from is `phase_choice`'s business,
+what the weights are fitted to `training.phase_calibration`'s.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import numba
 import numpy as np
 
-from pyxem_nas.bundles import PhaseJudge
+from pyxem_nas.bundles import PhaseJudge, PhaseScores, get_set_judge
 from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.diffraction import Reflections, quaternions_to_matrices
 from pyxem_nas.patterns import DescriptorSpec
@@ -24,6 +24,7 @@ AMPLITUDE_EXPONENT = 0.4  # spots weigh as the structure factor's modulus square
 _REACH = 0.025  # 1/angstrom from a predicted spot within which a peak is explained
 _WEAK = 0.1  # spots below this share of the strongest explain in proportion to their weight
 _ABSENT = 0.3  # a spot lower than this share of its expected height is missing
+_LEAST_LOG = -12.0  # of a phase network's probability: no network is surer with reason
 N_SCORES = 3  # correlation, explained, missing
 
 
@@ -93,14 +94,14 @@ def score_phase(
 
 
 def judge_phases(
-    scores: np.ndarray, judge: PhaseJudge, log_network: np.ndarray | None = None
+    scores: PhaseScores, judge: PhaseJudge, log_network: np.ndarray | None = None
 ) -> np.ndarray:
     """Return the probability of each phase and, last, of none of them.
 
     Parameters
     ----------
     scores
-        Of each phase, shape (n, n_phases, 3), from `score_phase`.
+        Of each phase, shapes (n, n_phases).
     judge
         The weights.
     log_network
@@ -111,60 +112,23 @@ def judge_phases(
     probability
         Shape (n, n_phases + 1), rows sum to 1.
     """
-    utility = np.empty((len(scores), scores.shape[1] + 1))
-    utility[:, :-1] = scores @ [judge.correlation, judge.explained, judge.missing]
-    utility[:, -1] = judge.none
+    n, n_phases = scores.correlation.shape
+    utility = np.full((n, n_phases + 1), judge.none)
+    utility[:, :-1] = judge.correlation * scores.correlation + judge.explained * scores.explained
+    utility[:, :-1] += judge.missing * scores.missing
+    if judge.set_utility:
+        utility += judge.set_utility * rate_phases(scores)
     if log_network is not None:
-        utility += judge.network * np.maximum(log_network, -12.0)
+        utility += judge.network * np.maximum(log_network, _LEAST_LOG)
     utility -= utility.max(axis=1, keepdims=True)
     probability = np.exp(utility)
     return probability / probability.sum(axis=1, keepdims=True)
 
 
-def fit_phase_judge(
-    scores: np.ndarray, classes: np.ndarray, log_network: np.ndarray | None = None
-) -> PhaseJudge:
-    """Return the weights of greatest likelihood.
-
-    Parameters
-    ----------
-    scores
-        Of each phase, shape (n, n_phases, 3).
-    classes
-        The truth, shape (n,), n_phases for none of the phases.
-    log_network
-        As for `judge_phases`. With it its weight is fitted too, after the others, which must
-        also do without it; else that of the default judge stays.
-
-    References
-    ----------
-    McFadden, D. (1974), conditional logit. A weak prior (variance 1000) keeps the weights finite.
-    """
-    from scipy.optimize import minimize, minimize_scalar
-
-    index = np.arange(len(classes))
-
-    def judge_of(weights: np.ndarray) -> PhaseJudge:
-        return PhaseJudge(*(float(w) for w in weights))
-
-    def loss(weights: np.ndarray) -> float:
-        probability = judge_phases(scores, judge_of(weights))[index, classes]
-        prior = np.square(weights).sum() / (2e3 * len(classes))
-        return float(-np.log(np.maximum(probability, 1e-300)).mean() + prior)
-
-    default = PhaseJudge()
-    start = [default.correlation, default.explained, default.missing, default.none]
-    weights = minimize(loss, start, method="Nelder-Mead", options={"maxiter": 1500}).x
-    if log_network is None:
-        return judge_of(weights)
-
-    def network_loss(weight: float) -> float:
-        judge = judge_of(np.append(weights, weight))
-        probability = judge_phases(scores, judge, log_network)[index, classes]
-        return float(-np.log(np.maximum(probability, 1e-300)).mean())
-
-    fit = minimize_scalar(network_loss, bounds=(0.0, 3.0), method="bounded")
-    return judge_of(np.append(weights, fit.x))
+def rate_phases(scores: PhaseScores) -> np.ndarray:
+    """Return the utilities (n, n_phases + 1) that the shipped judge of phases gives."""
+    valid = np.ones(scores.correlation.shape, bool)
+    return np.concatenate(get_set_judge("phase_judge").rate(scores, valid), axis=1)
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")

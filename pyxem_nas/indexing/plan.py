@@ -23,7 +23,7 @@ Branch = str | Callable[..., tuple[np.ndarray, np.ndarray]]
 
 PROPERTIES = (
     "phase_id", "phase_probability", "orientation_probability", "correlation", "reliability",
-    "twin_reliability", "phase_reliability", "indexed_by",
+    "twin_reliability", "phase_reliability", "indexed_by", "n_plausible",
 )  # fmt: skip
 _N_CANDIDATES = 8  # of each position, that its neighbours choose from
 PER_CANDIDATE = 7  # columns: phase, probability, correlation, quaternion

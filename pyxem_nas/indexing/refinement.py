@@ -42,17 +42,22 @@ class RefinementSettings:
         Step at which the search stops, in degrees.
     intensity_exponent
         Spots are weighed by the structure factor's modulus squared to this power.
+    saturation
+        A height h of the pattern, whose root mean square is 1, counts as ``h / (1 + h /
+        saturation)``: of dynamical patterns the strongest spots say no more of the tilt than
+        others. Infinite: as it is.
 
     Notes
     -----
-    Rod width and exponent are those that refine simulated Bloch-wave patterns best
+    These are the settings that refine simulated Bloch-wave patterns of eleven other crystals best
     (``benchmarks/refinement_settings.py``).
     """
 
     rod_width: float = 0.014
     initial_step: float = 1.2
     final_step: float = 0.05
-    intensity_exponent: float = 0.3
+    intensity_exponent: float = 0.2
+    saturation: float = 12.0
 
 
 #: Rod width of the tolerant correlation in 1/angstrom, near twice that of refinement.
@@ -70,6 +75,13 @@ class RatedCandidates(NamedTuple):
     """The same with a broad rocking curve, shape (n, k), in 0 to 1."""
     matching: np.ndarray | None = None
     """Score of exhaustive matching at the grid, shape (n, k); None: there was none."""
+    spots: np.ndarray | None = None
+    """Number of spots of that rocking curve that the detector shows, shape (n, k); spots of unequal
+    weight w count as ``sum(w^2)^2 / sum(w^4)`` equal ones."""
+    explained: np.ndarray | None = None
+    """Root of the share of the peaks' power that is found at these spots, (n, k), in 0 to 1."""
+    peaks: np.ndarray | None = None
+    """Number of the pattern's peaks, counted like spots, for each candidate, shape (n, k)."""
 
 
 def refine_candidates(
@@ -111,13 +123,14 @@ def refine_candidates(
     Returns
     -------
     rated
-        Refined candidates in the same order, and two scores of each.
+        Refined candidates in the same order, and the scores of each.
 
     Notes
     -----
     The score is the cosine between two lists of spot heights: of the template's spots, weighed by
     structure factor and rocking curve, the pattern's value at each; and the pattern's own peaks
-    (local maxima). It does not depend on the spots' width.
+    (local maxima). Values count as `RefinementSettings.saturation` says. It does not depend on the
+    spots' width.
 
     Tilting the crystal changes which spots are excited and hardly moves them; turning it about the
     beam moves them and leaves their excitation. So both are searched in turn, on a list of the
@@ -140,7 +153,10 @@ def refine_candidates(
     )  # fmt: skip
     quaternions = np.ascontiguousarray(quaternions, np.float64)
     shape = quaternions.shape[:2]
-    rated = RatedCandidates(quaternions.copy(), np.zeros(shape), np.zeros(shape))
+    correlation, tolerant, spots, explained, peaks = (np.zeros(shape) for _ in range(5))
+    rated = RatedCandidates(
+        quaternions.copy(), correlation, tolerant, spots=spots, explained=explained, peaks=peaks
+    )
     run_rows(
         refinement_kernel.refine,
         len(quaternions),
@@ -157,9 +173,13 @@ def refine_candidates(
         first_step,
         math.radians(settings.final_step),
         np.float32(broadening),
+        np.float32(1 / settings.saturation),
         rated.quaternions,
-        rated.correlation,
-        rated.tolerant,
+        correlation,
+        tolerant,
+        spots,
+        explained,
+        peaks,
     )
     return rated
 
@@ -167,12 +187,12 @@ def refine_candidates(
 def mark_unseen(
     polar: np.ndarray, centers: np.ndarray, sampler: PolarSampler, spec: DescriptorSpec
 ) -> np.ndarray:
-    """Return polar patterns with -1 where the detector shows nothing.
+    """Set the bins of polar patterns that the detector does not show to -1, in place.
 
     Parameters
     ----------
     polar
-        Polar patterns of shape (n, n_radial, n_azimuthal), float32.
+        Polar patterns of shape (n, n_radial, n_azimuthal), float32, C-contiguous.
     centers
         Direct-beam positions (column, row) in pixels, shape (n, 2).
     sampler
@@ -183,14 +203,15 @@ def mark_unseen(
     Returns
     -------
     polar
-        A copy, for `refine_candidates`: a spot beyond the detector's edge or behind the beam stop
-        is then no evidence against an orientation.
+        The same array, for `refine_candidates`: a spot beyond the detector's edge or behind the
+        beam stop is then no evidence against an orientation.
     """
-    marked = np.array(polar, np.float32)
     offsets = sampler.offsets[sampler.specs.index(spec)]
+    reaches = np.ascontiguousarray(np.abs(offsets).max(axis=2))
     centers = np.asarray(centers, np.float32)
-    run_rows(refinement_kernel.mark, len(marked), marked, centers, offsets, sampler.normalisation)
-    return marked
+    arguments = polar, centers, offsets, reaches, sampler.normalisation
+    run_rows(refinement_kernel.mark, len(polar), *arguments)
+    return polar
 
 
 def _tabulate(

@@ -12,17 +12,30 @@ import numpy as np
 _FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 _LANES = 16  # numbers in a vector register: lists are padded to it
 _CUT = np.float32(6)  # rocking curves end at exp(-6)
+_LEAST_WEIGHT = np.float32(0.1)  # of the strongest spot's, for a spot to be predicted
 _MAX_SPOTS = 1024  # reflections near the Ewald sphere, within the reach of a search
 N_TILTS = 3  # steps of the coarse search to each side
 _N_TURNS = 7  # in-plane angles of the coarse search
 
 
 @numba.njit(cache=True, nogil=True)
-def mark(start, stop, polar, centers, offsets, normalisation):
-    """Set the bins that the detector does not show to -1, in place."""
+def mark(start, stop, polar, centers, offsets, reaches, normalisation):
+    """Set the bins that the detector does not show to -1, in place.
+
+    `reaches` are the rings' largest offsets, in pixels along x and y, (2, n_radial); with no masked
+    pixel, rings that lie wholly on the detector are passed over.
+    """
     ny, nx = normalisation.shape
+    masked = False
+    for y in range(ny):
+        for x in range(nx):
+            masked |= normalisation[y, x] <= 0
     for i in range(start, stop):
+        x_room = min(centers[i, 0], nx - 1 - centers[i, 0])
+        y_room = min(centers[i, 1], ny - 1 - centers[i, 1])
         for r in range(polar.shape[1]):
+            if not masked and reaches[0, r] <= x_room and reaches[1, r] <= y_room:
+                continue
             for a in range(polar.shape[2]):
                 x, y = centers[i, 0] + offsets[0, r, a], centers[i, 1] + offsets[1, r, a]
                 if not (x >= 0 and y >= 0 and x <= nx - 1 and y <= ny - 1):
@@ -32,22 +45,26 @@ def mark(start, stop, polar, centers, offsets, normalisation):
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
-def _wrap(polar, wrapped):
-    """Copy a polar pattern, its first two azimuths once more behind the last."""
+def _wrap(polar, per_saturation, wrapped):
+    """Copy a polar pattern as it counts, its first two azimuths once more behind the last."""
     n_azimuthal = polar.shape[1]
     for r in range(polar.shape[0]):
         for a in range(n_azimuthal):  # no slices: their checks take seconds to compile
-            wrapped[r, a] = polar[r, a]
+            value = polar[r, a]
+            wrapped[r, a] = value / (np.float32(1) + max(value, np.float32(0)) * per_saturation)
         for a in range(2):
-            wrapped[r, n_azimuthal + a] = polar[r, a]
+            wrapped[r, n_azimuthal + a] = wrapped[r, a]
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
-def _peak_norm(wrapped):
-    """Return the root of the summed squares of a polar pattern's local maxima."""
+def _measure_peaks(wrapped):
+    """Return the root of the summed squares of a polar pattern's local maxima, and their number.
+
+    The number is that of equal peaks: ``sum(p^2)^2 / sum(p^4)``.
+    """
     n_radial, n_azimuthal = wrapped.shape[0], wrapped.shape[1] - 2
     edge = np.zeros(n_azimuthal + 2, np.float32)
-    total = np.float32(0)
+    total, fourth = np.float32(0), np.float32(0)
     for r in range(n_radial):
         above = wrapped[r - 1] if r > 0 else edge
         below = wrapped[r + 1] if r + 1 < n_radial else edge
@@ -60,8 +77,10 @@ def _peak_norm(wrapped):
             earlier = max(max(left[a], above_left[a]), max(above_here[a], above_right[a]))
             later = max(max(right[a], below_left[a]), max(below_here[a], below_right[a]))
             peak = (value > 0) & (value >= earlier) & (value > later)
-            total += value * value if peak else np.float32(0)
-    return np.sqrt(total)
+            power = value * value if peak else np.float32(0)
+            total += power
+            fourth += power * power
+    return np.sqrt(total), total * total / max(fourth, np.float32(1e-30))
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
@@ -353,26 +372,49 @@ def _broaden(spots, n, broadening):
         amplitude[j] *= np.sqrt(np.sqrt(ratio))
 
 
+@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+def _describe(weights, heights, n):
+    """Return the number of predicted spots, of equal ones, and the power of the pattern there."""
+    weights, heights = weights[:n], heights[:n]
+    strongest = np.float32(0)
+    for j in range(n):
+        strongest = max(strongest, weights[j])
+    least = _LEAST_WEIGHT * strongest
+    second, fourth, power = np.float32(0), np.float32(0), np.float32(0)
+    for j in range(n):
+        square = weights[j] * weights[j]
+        second += square
+        fourth += square * square
+        power += heights[j] * heights[j] if weights[j] > least else np.float32(0)
+    return second * second / max(fourth, np.float32(1e-30)), power
+
+
 @numba.njit(cache=True, error_model="numpy")
-def _score_twice(wrapped, q, table, reach, geometry, work, broadening):
-    """Return the score of an orientation as it is, and with broadened rocking curves."""
+def _rate(wrapped, q, table, reach, geometry, work, broadening):
+    """Return the score of an orientation as it is and with broadened rocking curves.
+
+    And of the latter the number of spots and the power of the pattern at them.
+    """
     distance, near, spots, rings, weights, heights = work
     n = _list_spots(wrapped, q, table, reach, geometry, work)
     _sample(wrapped, spots, rings, n, 0.0, heights[0])
     narrow = _score(spots, n, 0.0, 0.0, weights, heights[0])
     _broaden(spots, n, broadening)
-    return narrow, _score(spots, n, 0.0, 0.0, weights, heights[0])
+    tolerant = _score(spots, n, 0.0, 0.0, weights, heights[0])
+    n_spots, power = _describe(weights, heights[0], n)
+    return narrow, tolerant, n_spots, power
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def refine(
     begin, end, polar, quaternions, table, reaches, geometry, first_step, last_step, broadening,
-    refined, scores, tolerant,
+    per_saturation, refined, scores, tolerant, spots, explained, peaks,
 ):  # fmt: skip
-    """Fill in refined candidates (n, k, 4) and two scores (n, k) of them; see `refine_candidates`.
+    """Fill in refined candidates (n, k, 4) and five scores (n, k); see `refine_candidates`.
 
     `table` and `reaches` tell of the reflections, `geometry` is wavenumber, inner radius, radial
     bins per 1/angstrom and azimuthal bins per radian; steps in radians, first_step 0 only scores.
+    A height h counts as ``h / (1 + h * per_saturation)``.
     The second score is with the variance of all rocking curves raised by `broadening`.
     """
     per_radian = geometry[3]
@@ -386,31 +428,34 @@ def refine(
     q = np.empty(4)
     last = wrapped, q, table, reaches[2], geometry, work, broadening
     for i in range(begin, end):
-        _wrap(polar[i], wrapped)
-        norm = _peak_norm(wrapped)
+        _wrap(polar[i], per_saturation, wrapped)
+        norm, n_peaks = _measure_peaks(wrapped)
         if norm <= 0:
             continue
+        peaks[i] = n_peaks
         for j in range(quaternions.shape[1]):
             if not _set_unit(q, quaternions[i, j]):
                 continue
             if first_step <= 0:
-                value, broad = _score_twice(*last)
+                value, broad, n_spots, power = _rate(*last)
             else:
-                n_spots = _list_spots(wrapped, q, table, reaches[0], geometry, work)
-                before = _search_coarsely(wrapped, work, n_spots, first_step, per_radian, turn)
+                n_listed = _list_spots(wrapped, q, table, reaches[0], geometry, work)
+                before = _search_coarsely(wrapped, work, n_listed, first_step, per_radian, turn)
                 _turn_crystal(q, turn)
-                n_spots = _list_spots(wrapped, q, table, reaches[1], geometry, work)
+                n_listed = _list_spots(wrapped, q, table, reaches[1], geometry, work)
                 _search_finely(
-                    wrapped, work, n_spots, 0.5 * first_step, last_step, per_radian, turn
+                    wrapped, work, n_listed, 0.5 * first_step, last_step, per_radian, turn
                 )
                 _turn_crystal(q, turn)
-                value, broad = _score_twice(*last)
+                value, broad, n_spots, power = _rate(*last)
                 if value > before:
                     for c in range(4):
                         refined[i, j, c] = q[c]
                 else:
                     value = before
                     _set_unit(q, quaternions[i, j])
-                    _, broad = _score_twice(*last)
+                    _, broad, n_spots, power = _rate(*last)
             scores[i, j] = min(max(value / norm, 0.0), 1.0)
             tolerant[i, j] = min(max(broad / norm, 0.0), 1.0)
+            spots[i, j] = n_spots
+            explained[i, j] = min(np.sqrt(power) / norm, 1.0)

@@ -28,6 +28,8 @@ def empty_answers(n: int, plan: IndexingPlan) -> dict[str, np.ndarray]:
         "twin_reliability": np.full(n, np.nan),
         "phase_reliability": np.full(n, np.nan),
         "indexed_by": np.full(n, NETWORK),
+        "matching": np.full(n, np.nan),
+        "n_plausible": np.zeros(n, np.int64),
         "table": np.zeros((n, plan.n_candidates, PER_CANDIDATE)),
     }
 
@@ -68,7 +70,8 @@ def split_rows(rows: np.ndarray, plan: IndexingPlan) -> dict[str, np.ndarray]:
     """Return result rows as named columns, the argument of `crystal_map.make_crystal_map`."""
     columns = {name: rows[:, k] for k, name in enumerate(PROPERTIES)}
     columns["phase_id"] = columns["phase_id"].astype(np.int32)
-    columns["indexed_by"] = columns["indexed_by"].astype(np.int8)
+    for name in ("indexed_by", "n_plausible"):
+        columns[name] = columns[name].astype(np.int8)
     first, last = len(PROPERTIES), len(PROPERTIES) + 4 * plan.n_best
     columns["rotations"] = rows[:, first:last].reshape(len(rows), plan.n_best, 4)
     if plan.n_overlaps > 1:

@@ -292,7 +292,7 @@ def match_templates(
         return np.zeros((0, k, 4)), np.zeros((0, k), dtype=np.float32)
     # Axes are left in bins: with unequal scales HyperSpy would warn at every call. An empty bin
     # goes first (see get_bins). Lazy, as pyxem's second map would show a progress bar.
-    padded = np.pad(polar, ((0, 0), (1, 0), (0, 0)))
+    padded = np.pad(np.maximum(polar, 0), ((0, 0), (1, 0), (0, 0)))
     signal = LazyPolarDiffraction2D(da.from_array(padded, chunks=(_N_PATTERNS_PER_CHUNK, -1, -1)))
     templates = library.get_bins(radii, polar.shape[2])
     # Synchronous: the kernel itself is parallel, and we may be inside a task of a dask worker.
@@ -300,7 +300,7 @@ def match_templates(
         matches = signal.get_orientation(templates, n_best=k, frac_keep=frac_keep).data.compute()
     index, correlation, angle_deg, factor = np.moveaxis(matches, -1, 0)
     n_bins_turned = np.rint(np.deg2rad(angle_deg))  # pyxem took our bins for radians
-    norm = np.linalg.norm(polar.astype(float), axis=(1, 2))[:, np.newaxis]
+    norm = np.linalg.norm(padded.astype(float), axis=(1, 2))[:, np.newaxis]
     scores = np.divide(correlation, norm, out=np.zeros_like(correlation), where=norm > 0)
     angle = n_bins_turned * 2 * np.pi / polar.shape[2]
     template_quaternions = library.quaternions[index.astype(int)]

@@ -50,6 +50,7 @@ _COLUMNS = {
     "twin_reliability": np.float64,
     "phase_reliability": np.float64,
     "indexed_by": np.int8,
+    "n_plausible": np.int8,
 }
 
 
@@ -58,7 +59,7 @@ class PhaseOrientationUDF(UDF):
 
     The results are those of `index_phase_orientation`, in buffers of the kind "nav": `phase_id`,
     `phase_probability`, `orientation_probability`, `correlation`, `reliability`,
-    `twin_reliability`, `phase_reliability`, `indexed_by` and `rotations` of shape
+    `twin_reliability`, `phase_reliability`, `indexed_by`, `n_plausible` and `rotations` of shape
     (ny, nx, n_best, 4). `to_crystal_map` makes them a map, also while positions are missing.
 
     Parameters

@@ -20,6 +20,7 @@ from pyxem_nas.maps.files import (
 )
 from pyxem_nas.maps.grains import balance_grains, segment_grains, split_grains
 from pyxem_nas.maps.mtex_script import write_mtex_script
+from pyxem_nas.maps.plausible import plausible_orientations
 
 __all__ = [
     "Coherence",
@@ -33,6 +34,7 @@ __all__ = [
     "get_geometry",
     "make_crystal_map",
     "measure_coherence",
+    "plausible_orientations",
     "read_map",
     "read_mask",
     "save_map",

@@ -13,19 +13,14 @@ import numpy as np
 from pyxem_nas.bundles import Judge, ModelBundle, Thresholds, load_keras
 from pyxem_nas.diffraction import laue_operations
 from pyxem_nas.indexing import (
-    Described,
     RatedCandidates,
     find_candidates,
     get_predictor,
-    get_refinement_spec,
-    get_specs,
     judge_candidates,
-    make_plan,
     rank_candidates,
     rate_candidates,
     select_candidates,
 )
-from pyxem_nas.patterns import Detector, make_sampler
 from pyxem_nas.scans import DescriptorSource
 from pyxem_nas.training.judge_fit import (
     FittedJudges,
@@ -36,13 +31,11 @@ from pyxem_nas.training.judge_fit import (
     fit_temperature,
     threshold_for_precision,
 )
-from pyxem_nas.training.phase_calibration import calibrate_phase_judge
+from pyxem_nas.training.phase_calibration import calibrate_phase_judge, look_through
 from pyxem_nas.training.training_source import hold_out_source
 
 _N_VALIDATION = 3000
 _TRUE_PATTERNS_KEPT = 0.98
-_N_CAMERAS = 4  # of different length: matching leaves out what a detector does not show
-_N_PIXELS = 112  # of simulated images, `scans.simulate_descriptors`
 
 
 def calibrate(
@@ -97,28 +90,27 @@ def calibrate(
     calibrated = dataclasses.replace(
         bundle, judges=judges, thresholds=thresholds, phase_temperature=temperature
     )
-    phase_judge, figures["phase_by_physics"] = calibrate_phase_judge(
-        calibrated, simulator, seed=seed, n=n
-    )
-    return dataclasses.replace(calibrated, phase_judge=phase_judge), figures
+    if len(bundle.phases) > 1:
+        phase_judge, figures["phase_by_physics"] = calibrate_phase_judge(
+            calibrated, simulator, seed=seed, n=n
+        )
+        calibrated = dataclasses.replace(calibrated, phase_judge=phase_judge)
+    return calibrated, figures
 
 
 def _calibrate_phase(bundle, simulator, k, seed, n) -> FittedJudges:
     """Fit the judges of a phase to simulations."""
-    specs = (bundle.spec, get_refinement_spec(bundle.spec))
-    stacks = [
-        dataclasses.replace(simulator, spec=spec).simulate(
-            n, np.random.default_rng((seed, 501, k)), phase_id=k
-        )
-        for spec in specs  # the same seed: the same patterns, described twice
+    parts = [
+        (described.descriptors, described.polar, truth)
+        for described, _, truth, _ in look_through(bundle, simulator, n, (seed, 501, k), k)
     ]
-    descriptors, _, truth = stacks[0]
+    descriptors, polar, truth = (np.concatenate(part) for part in zip(*parts, strict=True))
     logits = load_keras(bundle.models[f"orientation_{k}"]).predict(
         descriptors, batch_size=256, verbose=0
     )
     found = select_candidates(logits, None, bundle.cells[k])
     return fit_judges(
-        KnownPatterns(descriptors, stacks[1][0], truth, *found),
+        KnownPatterns(descriptors, polar, truth, *found),
         simulator.reflections,
         k,
         laue_operations(bundle.phases[k]),
@@ -134,11 +126,8 @@ def _calibrate_hybrid(bundle, simulator, k, seed, n) -> tuple[Judge, np.ndarray,
     Returns the judge, and of its answers the probability and whether they are right.
     """
     predictor, operations = get_predictor(bundle), laue_operations(bundle.phases[k])
-    low, high = simulator.randomization.scale
     parts = []
-    for i in range(_N_CAMERAS):
-        scale = low * (high / low) ** ((i + 0.5) / _N_CAMERAS)
-        described, truth, plan = _look_through(bundle, simulator, scale, n, (seed, 503, k, i), k)
+    for described, _, truth, plan in look_through(bundle, simulator, n, (seed, 503, k), k):
         candidates = find_candidates(predictor, k, described, plan)
         rated = rate_candidates(predictor, candidates, k, described, plan)
         right = candidates_right(rated.quaternions, truth, operations)
@@ -152,23 +141,6 @@ def _calibrate_hybrid(bundle, simulator, k, seed, n) -> tuple[Judge, np.ndarray,
         rated.quaternions, probability, rated.correlation, predictor.symmetry[k]
     )
     return judge, ranked["probability"][:, 0], right[np.arange(len(right)), answer]
-
-
-def _look_through(bundle, simulator, scale, n, seed, k):
-    """Return simulated patterns of a phase through cameras of one length, truth and plan."""
-    ranges = dataclasses.replace(simulator.randomization, scale=(scale, scale))
-    stacks = [
-        dataclasses.replace(simulator, spec=spec, randomization=ranges).simulate(
-            max(1, n // _N_CAMERAS), np.random.default_rng(seed), phase_id=k
-        )
-        for spec in (bundle.spec, get_refinement_spec(bundle.spec))
-    ]
-    sampler = make_sampler(Detector((_N_PIXELS, _N_PIXELS), (scale, scale)), *get_specs(bundle))
-    angle = simulator.randomization.precession_angle[0]
-    acquisition = dataclasses.replace(bundle.acquisition, precession_angle=angle)
-    plan = make_plan(bundle, sampler, method="hybrid", acquisition=acquisition)
-    plan = plan.see(np.full((1, 2), 0.5 * (_N_PIXELS - 1)))
-    return Described(stacks[0][0], stacks[1][0], bundle.spec), stacks[0][2], plan
 
 
 def _calibrate_phase_network(bundle, simulator, seed, n):

@@ -16,6 +16,7 @@ from pyxem_nas.indexing import (
     RatedCandidates,
     compare_with_best,
     get_refinement_spec,
+    get_scores,
     judge_candidates,
     log_rest,
     rank_candidates,
@@ -166,7 +167,7 @@ def fit_judge(rated: RatedCandidates, log_posterior: np.ndarray | None, right: n
         terms[3, :, :k] = np.where(valid, log_posterior, 0)
         terms[4, :, k] = log_rest(log_posterior, valid)
     start = np.array([10.0, 8.0, 0.0, 0.5, 0.0])[: len(terms)]
-    weights = _fit_logit(terms, right, valid, start)
+    weights = fit_logit(terms, right, valid, start)
     correlation, none, tolerant, log_weight, none_log = (*weights, 0.0, 0.0)[:5]
     return Judge(log_weight, correlation, none, tolerant, none_log)
 
@@ -185,21 +186,33 @@ def fit_hybrid(rated: RatedCandidates, log_posterior: np.ndarray, right: np.ndar
     """
     valid = np.any(rated.quaternions != 0, axis=-1)
     n, k = valid.shape
-    of_set, of_none = get_set_judge().rate(rated.correlation, rated.tolerant, rated.matching, valid)
+    of_set, of_none = get_set_judge().rate(get_scores(rated), valid)
     terms = np.zeros((4, n, k + 1))
     terms[0, :, :k], terms[0, :, k:] = np.where(valid, of_set, 0), of_none
     terms[1, :, k] = 1
     terms[2, :, :k] = np.where(valid, log_posterior, 0)
     terms[3, :, k] = log_rest(log_posterior, valid)
-    weights = _fit_logit(terms, right, valid, np.array([1.0, 0.0, 0.3, 0.0]))
+    weights = fit_logit(terms, right, valid, np.array([1.0, 0.0, 0.3, 0.0]))
     set_utility, none, log_weight, none_log = weights
     return Judge(log_weight, 0.0, none, none_log_posterior=none_log, set_utility=set_utility)
 
 
-def _fit_logit(
+def fit_logit(
     terms: np.ndarray, right: np.ndarray, valid: np.ndarray, start: np.ndarray
 ) -> tuple[float, ...]:
-    """Return the weights of terms (n_weights, n, k + 1) by which the right candidates win."""
+    """Return the weights of terms by which what is right wins.
+
+    Parameters
+    ----------
+    terms
+        What each weight is of, shape (n_weights, n, k + 1), the last alternative being none.
+    right
+        Which of the k alternatives are right, shape (n, k), boolean; where none is, the last is.
+    valid
+        Which there are, shape (n, k), boolean.
+    start
+        Weights to begin with, shape (n_weights,).
+    """
     from scipy.optimize import minimize
 
     n = len(right)

@@ -3,14 +3,16 @@ import pytest
 from conftest import draw_with_diffsims
 
 from pyxem_nas.bundles.judges import PhaseJudge
+from pyxem_nas.bundles.set_judge import PhaseScores
 from pyxem_nas.diffraction import random_quaternions
 from pyxem_nas.diffraction.acquisition import Acquisition
 from pyxem_nas.diffraction.reflections import get_reflections
-from pyxem_nas.indexing.phase_scores import N_SCORES, fit_phase_judge, judge_phases, score_phase
+from pyxem_nas.indexing.phase_scores import N_SCORES, judge_phases, rate_phases, score_phase
 from pyxem_nas.indexing.refinement import REFINEMENT_SPEC
 from pyxem_nas.patterns.kernel import compute_descriptors
 from pyxem_nas.patterns.sampler import make_sampler
 from pyxem_nas.patterns.spec import Detector
+from pyxem_nas.training.phase_calibration import fit_phase_judge
 
 NAMES = ("ferrite", "NbC", "cementite")
 GRID = {
@@ -78,26 +80,39 @@ def test_empty_pattern_scores_nothing(reflections):
     np.testing.assert_array_equal(scores, np.zeros((2, N_SCORES)))
 
 
+def draw_scores(n, n_phases, seed=0):
+    rng = np.random.default_rng(seed)
+    columns = [rng.random((n, n_phases)) for _ in PhaseScores._fields]
+    columns[PhaseScores._fields.index("spots")] *= 40
+    return PhaseScores(*columns), rng
+
+
 def test_fit_finds_the_weights_that_made_the_data():
-    rng = np.random.default_rng(0)
-    scores = rng.random((6000, 3, N_SCORES))
-    made = PhaseJudge(6.0, 3.0, -2.0, 4.0, 0.7)
-    log_network = np.log(rng.dirichlet(np.ones(4), len(scores)))
-    probability = judge_phases(scores, made)
-    classes = (rng.random((len(scores), 1)) > probability.cumsum(axis=1)).sum(axis=1)
-    fitted = fit_phase_judge(scores, classes)
-    for name in ("correlation", "explained", "missing", "none"):
-        assert getattr(fitted, name) == pytest.approx(getattr(made, name), abs=0.5)
+    scores, rng = draw_scores(8000, 3)
+    log_network = np.log(rng.dirichlet(np.ones(4), 8000))
+    made = PhaseJudge(0.0, 0.0, 0.0, none=1.0, network=0.6, set_utility=0.3)
     probability = judge_phases(scores, made, log_network)
     np.testing.assert_allclose(probability.sum(axis=1), 1)
-    classes = (rng.random((len(scores), 1)) > probability.cumsum(axis=1)).sum(axis=1)
-    assert 0.4 < fit_phase_judge(scores, classes, log_network).network < 1.0
+    classes = (rng.random((8000, 1)) > probability.cumsum(axis=1)).sum(axis=1)
+    fitted = fit_phase_judge(scores, classes, log_network)
+    assert fitted.set_utility == pytest.approx(0.3, abs=0.05)
+    assert fitted.network == pytest.approx(0.6, abs=0.1)
+    # the data held none of these as often as each phase; the judge expects it in one of ten
+    assert fitted.none == pytest.approx(1.0 + np.log(3 / 9), abs=0.15)
 
 
 def test_probability_is_the_softmax_of_utilities():
-    scores = np.array([[[0.5, 0.2, 0.1], [0.4, 0.3, 0.0]]])
+    scores = draw_scores(1, 2)[0]._replace(
+        correlation=np.array([[0.5, 0.4]]),
+        explained=np.array([[0.2, 0.3]]),
+        missing=np.array([[0.1, 0.0]]),
+    )
     judge = PhaseJudge(2.0, 1.0, -1.0, 0.3, 0.5)
     log_network = np.log([[0.2, 0.3, 0.5]])
     utility = np.array([1.0 + 0.2 - 0.1, 0.8 + 0.3, 0.3]) + 0.5 * log_network[0]
     expected = np.exp(utility) / np.exp(utility).sum()
     np.testing.assert_allclose(judge_phases(scores, judge, log_network)[0], expected)
+    # and of what the shipped judge says, where it counts
+    both = judge_phases(scores, PhaseJudge(2.0, 1.0, -1.0, 0.3, 0.5, 0.7), log_network)
+    utility += 0.7 * rate_phases(scores)[0]
+    np.testing.assert_allclose(both[0], np.exp(utility) / np.exp(utility).sum(), rtol=1e-6)

@@ -7,7 +7,7 @@ from pyxem_nas.diffraction import (
     laue_operations,
     random_quaternions,
 )
-from pyxem_nas.diffraction.reflections import get_reflections
+from pyxem_nas.diffraction.reflections import Reflections, get_reflections
 from pyxem_nas.indexing.refinement import (
     REFINEMENT_SPEC,
     TOLERANT_ROD_WIDTH,
@@ -74,13 +74,16 @@ def test_empty_patterns_and_missing_candidates_score_zero(steel):
     np.testing.assert_array_equal(refined, candidates)
 
 
-def score_by_numpy(polar, quaternion, reflections, wavelength, precession, width, exponent):
+def score_by_numpy(
+    polar, quaternion, reflections, wavelength, precession, width, exponent, saturation=12.0
+):
     """Return the score as `refine_candidates` defines it, spot by spot."""
     from scipy.ndimage import map_coordinates
 
     from pyxem_nas.diffraction import quaternions_to_matrices
 
     spec = REFINEMENT_SPEC
+    polar = polar / (1 + polar / saturation)
     x, y, z = (reflections.vectors @ quaternions_to_matrices(quaternion)).T
     radius = np.hypot(x, y)
     error = 1 / wavelength - np.sqrt(wavelength**-2 - radius**2) - z
@@ -110,10 +113,10 @@ def test_score_is_that_of_the_documentation(steel):
     _, score, *_ = refine_candidates(
         polar, truth[:, None], reflections, 0,
         wavelength=0.02508, precession_angle=0.5, refine=False,
-        settings=RefinementSettings(rod_width=0.012, intensity_exponent=0.3),
+        settings=RefinementSettings(rod_width=0.012, intensity_exponent=0.3, saturation=5.0),
     )  # fmt: skip
     expected = [
-        score_by_numpy(p, q, reflections, 0.02508, 0.5, 0.012, 0.3)
+        score_by_numpy(p, q, reflections, 0.02508, 0.5, 0.012, 0.3, 5.0)
         for p, q in zip(polar, truth, strict=True)
     ]
     np.testing.assert_allclose(score[:, 0], expected, atol=2e-3)
@@ -132,9 +135,31 @@ def test_tolerant_correlation_is_the_score_of_a_broad_rocking_curve(steel, refin
     )
     for i, j in np.ndindex(6, 2):
         expected = score_by_numpy(
-            polar[i], rated.quaternions[i, j], reflections, 0.02508, 0.5, TOLERANT_ROD_WIDTH, 0.3
+            polar[i], rated.quaternions[i, j], reflections, 0.02508, 0.5, TOLERANT_ROD_WIDTH, 0.2
         )
         assert rated.tolerant[i, j] == pytest.approx(expected, abs=3e-3)
+
+
+def test_spots_and_peaks_are_counted_and_explained():
+    # three peaks, of which a made-up crystal predicts two, equally strong
+    polar = np.zeros((1, *REFINEMENT_SPEC.shape), np.float32)
+    rings, turns = np.array([20, 20, 40]), np.array([30, 120, 200])
+    polar[0, rings, turns] = 3.0, 3.0, 6.0
+    radii = REFINEMENT_SPEC.radii[[20, 20]]
+    angles = np.deg2rad((turns[:2]).astype(float))
+    vectors = np.column_stack([radii * np.cos(angles), radii * np.sin(angles), 0 * radii])
+    vectors[:, 2] = 0.02508 * radii**2 / 2  # on the Ewald sphere
+    reflections = Reflections(
+        np.array([[1, 0, 0], [0, 1, 0]]), vectors, np.ones(2), np.ones(2), (0, 2)
+    )
+    rated = refine_candidates(
+        polar, np.array([[[1.0, 0, 0, 0]]]), reflections, 0, wavelength=0.02508,
+        precession_angle=0.0, refine=False, settings=RefinementSettings(saturation=np.inf),
+    )  # fmt: skip
+    power = np.array([9.0, 9.0, 36.0])
+    assert rated.peaks[0, 0] == pytest.approx(power.sum() ** 2 / (power**2).sum(), rel=1e-5)
+    assert rated.spots[0, 0] == pytest.approx(2, rel=1e-3)
+    assert rated.explained[0, 0] == pytest.approx(np.sqrt(18 / 54), abs=0.02)
 
 
 def test_a_pattern_is_refined_alike_in_any_company(steel):
@@ -164,7 +189,7 @@ def test_spots_that_the_detector_hides_do_not_count(steel):
     centers = np.tile(CENTER, (30, 1))
     sampler = make_sampler(Detector((144, 144), (0.0246, 0.0246), mask=mask), REFINEMENT_SPEC)
     (polar,) = compute_descriptors(images, centers, sampler)
-    marked = mark_unseen(polar, centers, sampler, REFINEMENT_SPEC)
+    marked = mark_unseen(polar.copy(), centers, sampler, REFINEMENT_SPEC)
     # azimuth 0 is to the right, under the mask; 180 degrees to the left
     assert (marked[:, 20:40, 0] == -1).all() and (marked[:, 20:40, 180] >= 0).all()
     np.testing.assert_array_equal(marked[marked >= 0], polar[marked >= 0])
