@@ -19,7 +19,7 @@ _FASTMATH_FINITE = _FASTMATH | {"nnan", "ninf"}  # lets maxima run on vector reg
 BLOCK = 64  # logits of which first the maximum is looked at
 _NEGLIGIBLE = np.float32(-22)  # log of a cell's share that a sum over 100,000 need not hold
 _LEAST_REST = 1e-3  # of the posterior outside of candidates: no network is surer with reason
-_N_TOP = 32  # cells looked at: they hold the posterior's mass of all but hopeless patterns
+_N_TOP = 32  # cells looked at, for 6 candidates: they hold the posterior's mass of all but hopeless
 _MERGE_COSINE = np.cos(np.deg2rad(6.0) / 2)  # half angles: cells nearer than 6 degrees are one
 _COS_5, _COS_10 = np.cos(np.deg2rad([2.5, 5.0]))  # of half of 5 and 10 degrees
 TWIN = np.array([0.0, 0.0, 0.0, 1.0])  # half a turn about the beam
@@ -41,7 +41,7 @@ def select_candidates(
     cells: OrientationCells,
     *,
     scale: float = 1.0,
-    n_candidates: int = 6,
+    n_candidates: int | None = None,
     n_twins: int = 2,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct maxima of the posterior and the twins of the first of them.
@@ -58,7 +58,8 @@ def select_candidates(
     scale
         Value of one step of the logits.
     n_candidates
-        Number of maxima more than 6 degrees apart.
+        Number of maxima more than 6 degrees apart. None: 6, and 12 for phases with two operations
+        or one, which have the most orientations to choose from.
     n_twins
         Of how many of them the 180-degree twin is added, if it is not among them.
 
@@ -70,6 +71,8 @@ def select_candidates(
     log_posterior
         Logarithm of the posterior mass of each, shape (n, n_candidates + n_twins), -30 at least.
     """
+    if n_candidates is None:
+        n_candidates = 6 if len(cells.symmetry) > 2 else 12
     return select_with_norms(
         logits, log_norm, cells, scale=scale, n_candidates=n_candidates, n_twins=n_twins
     )[:2]
@@ -408,8 +411,9 @@ def _select(
     quaternions, log_posterior, norms,
 ):  # fmt: skip
     n_directions = len(references)
-    top = np.zeros(_N_TOP, np.int64)
-    value = np.empty(_N_TOP, np.float32)
+    n_top = _N_TOP if n_candidates <= 6 else 2 * _N_TOP
+    top = np.zeros(n_top, np.int64)
+    value = np.empty(n_top, np.float32)
     q = np.empty(4)
     image = np.empty(4)
     centre = np.zeros((n_candidates, 4))
@@ -427,7 +431,7 @@ def _select(
         norms[i] = norm
         _top_cells(row, maxima, top, value)
         n_kept = 0
-        for t in range(_N_TOP):
+        for t in range(n_top):
             p = np.exp(scale * value[t] - norm)
             if p < 1e-12:
                 break
