@@ -31,7 +31,7 @@ def stand_in_for_hosts(wavelength: float) -> None:
     # what modules take of these wings, from the modules that own it
     from pyxem_nas.bundles import judges, set_judge
 
-    _hand_on("bundles", judges, "Judge", "PhaseJudge", "Thresholds")
+    _hand_on("bundles", judges, "MEAN_REACH", "Judge", "PhaseJudge", "Thresholds")
     _hand_on("bundles", set_judge, "CandidateScores", "PhaseScores", "get_set_judge")
     from pyxem_nas.scans import camera, randomization
 

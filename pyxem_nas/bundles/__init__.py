@@ -17,6 +17,7 @@ from pyxem_nas.bundles.configuration import get_default_bundle, set_default_bund
 from pyxem_nas.bundles.judges import (
     DEFAULT_JUDGES,
     DEFAULT_PHASE_JUDGE,
+    MEAN_REACH,
     Judge,
     PhaseJudge,
     Thresholds,
@@ -42,6 +43,7 @@ __all__ = [
     "DEFAULT_PHASE_JUDGE",
     "Judge",
     "JudgeArchitecture",
+    "MEAN_REACH",
     "ModelBundle",
     "PatternArchitecture",
     "PhaseJudge",

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+MEAN_REACH = 1.4  # 1/angstrom
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -76,6 +78,9 @@ class Judge:
         Weight of the utilities, of the candidates and of "none of them", that the judge shipped
         with the package gives to their scores (`set_judge.SetJudge`); where they come from
         matching.
+    per_reach
+        Change of `log_posterior` for each 1/angstrom that the detector reaches beyond
+        `MEAN_REACH`: the more spots it shows, the less a network knows that they do not tell.
     """
 
     log_posterior: float = 1.0
@@ -86,6 +91,11 @@ class Judge:
     relative: bool = True
     matching: float = 0.0
     set_utility: float = 0.0
+    per_reach: float = 0.0
+
+    def weigh_posterior(self, reach: float | np.ndarray) -> float | np.ndarray:
+        """Return the weight of the log-posterior for detectors that reach so far, 1/angstrom."""
+        return np.maximum(self.log_posterior + self.per_reach * (reach - MEAN_REACH), 0.0)
 
 
 #: Judges of all phases, where a bundle has none of its own: "refined" and "fast" of a network,

@@ -190,7 +190,7 @@ def refine(predictor, quaternions, polar, phase_id, plan, wanted=True) -> RatedC
 def _conclude(predictor, phase_id, rated, candidates, judge, plan) -> dict[str, np.ndarray]:
     """Return the answers that a judge chooses among rated candidates."""
     probability = judge_candidates(
-        rated, candidates.log_posterior, judge, n_network=candidates.n_network
+        rated, candidates.log_posterior, judge, n_network=candidates.n_network, reach=plan.reach
     )
     answers = rank_candidates(
         rated.quaternions,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from pyxem_nas.bundles import CandidateScores, Judge, get_set_judge
+from pyxem_nas.bundles import MEAN_REACH, CandidateScores, Judge, get_set_judge
 from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.diffraction import OrientationCells, multiply_quaternions
 from pyxem_nas.indexing.refinement import RatedCandidates
@@ -142,6 +142,7 @@ def judge_candidates(
     judge: Judge,
     *,
     n_network: int | None = None,
+    reach: float | np.ndarray = MEAN_REACH,
 ) -> np.ndarray:
     """Return the probability of each candidate.
 
@@ -157,6 +158,8 @@ def judge_candidates(
     n_network
         The first of the candidates are the network's: those from elsewhere may repeat them, and
         their posterior would count twice. None: all are.
+    reach
+        How far the detector shows spots, 1/angstrom (`IndexingPlan.reach`); of each pattern (n,).
 
     Returns
     -------
@@ -167,7 +170,8 @@ def judge_candidates(
     correlation = rated.correlation
     if judge.relative:
         correlation = compare_with_best(correlation, valid)
-    utility = judge.log_posterior * log_posterior + judge.correlation * correlation
+    weight = np.reshape(judge.weigh_posterior(reach), (-1, 1))
+    utility = weight * log_posterior + judge.correlation * correlation
     if judge.tolerant:
         utility += judge.tolerant * compare_with_best(rated.tolerant, valid)
     if judge.matching and rated.matching is not None:
@@ -183,9 +187,9 @@ def judge_candidates(
         none += judge.none_log_posterior * rest[:, None]
     highest = np.maximum(utility.max(axis=1, keepdims=True), none)
     highest = np.where(np.isfinite(highest), highest, 0.0)
-    weight = np.exp(utility - highest)
-    total = weight.sum(axis=1, keepdims=True) + np.exp(none - highest)
-    return weight / np.maximum(total, 1e-300)
+    share = np.exp(utility - highest)
+    total = share.sum(axis=1, keepdims=True) + np.exp(none - highest)
+    return share / np.maximum(total, 1e-300)
 
 
 def get_scores(rated: RatedCandidates) -> CandidateScores:

@@ -87,6 +87,13 @@ class IndexingPlan:
         return replace(self, visible=measure_visible(self.sampler, center))
 
     @property
+    def reach(self) -> float:
+        """Radius in 1/angstrom of the last ring of which the detector shows half."""
+        radii = self.bundle.spec.radii
+        shown = np.ones(len(radii)) if self.visible is None else np.array(self.visible)
+        return float(radii[shown >= 0.5].max(initial=radii[0]))
+
+    @property
     def n_candidates(self) -> int:
         """Number of candidates that rows hold beside their answers."""
         return _N_CANDIDATES if self.regularize else 0

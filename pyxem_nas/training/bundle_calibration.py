@@ -131,11 +131,14 @@ def _calibrate_hybrid(bundle, simulator, k, seed, n) -> tuple[Judge, np.ndarray,
         candidates = find_candidates(predictor, k, described, plan)
         rated = rate_candidates(predictor, candidates, k, described, plan)
         right = candidates_right(rated.quaternions, truth, operations)
-        parts.append((*rated, candidates.log_posterior, right))
-    *scores, log_posterior, right = (np.concatenate(part) for part in zip(*parts, strict=True))
+        reach = np.full(len(truth), plan.reach)
+        parts.append((*rated, candidates.log_posterior, right, reach))
+    *scores, log_posterior, right, reach = (
+        np.concatenate(part) for part in zip(*parts, strict=True)
+    )
     rated = RatedCandidates(*scores)
-    judge = fit_hybrid(rated, log_posterior, right)
-    probability = judge_candidates(rated, log_posterior, judge)
+    judge = fit_hybrid(rated, log_posterior, right, reach)
+    probability = judge_candidates(rated, log_posterior, judge, reach=reach)
     answer = probability.argmax(axis=1)
     ranked = rank_candidates(
         rated.quaternions, probability, rated.correlation, predictor.symmetry[k]

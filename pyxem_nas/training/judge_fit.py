@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyxem_nas.bundles import Judge, get_set_judge
+from pyxem_nas.bundles import MEAN_REACH, Judge, get_set_judge
 from pyxem_nas.diffraction import Reflections, disorientation_angles
 from pyxem_nas.indexing import (
     RatedCandidates,
@@ -172,7 +172,9 @@ def fit_judge(rated: RatedCandidates, log_posterior: np.ndarray | None, right: n
     return Judge(log_weight, correlation, none, tolerant, none_log)
 
 
-def fit_hybrid(rated: RatedCandidates, log_posterior: np.ndarray, right: np.ndarray) -> Judge:
+def fit_hybrid(
+    rated: RatedCandidates, log_posterior: np.ndarray, right: np.ndarray, reach: np.ndarray
+) -> Judge:
     """Return the judge by which a network's word joins the judge of candidate sets.
 
     Parameters
@@ -183,18 +185,24 @@ def fit_hybrid(rated: RatedCandidates, log_posterior: np.ndarray, right: np.ndar
         Of the candidates, by the network, shape (n, k).
     right
         Which of the candidates are right, shape (n, k), boolean.
+    reach
+        How far each detector shows spots, 1/angstrom, shape (n,).
     """
     valid = np.any(rated.quaternions != 0, axis=-1)
     n, k = valid.shape
     of_set, of_none = get_set_judge().rate(get_scores(rated), valid)
-    terms = np.zeros((4, n, k + 1))
+    terms = np.zeros((5, n, k + 1))
     terms[0, :, :k], terms[0, :, k:] = np.where(valid, of_set, 0), of_none
     terms[1, :, k] = 1
     terms[2, :, :k] = np.where(valid, log_posterior, 0)
     terms[3, :, k] = log_rest(log_posterior, valid)
-    weights = fit_logit(terms, right, valid, np.array([1.0, 0.0, 0.3, 0.0]))
-    set_utility, none, log_weight, none_log = weights
-    return Judge(log_weight, 0.0, none, none_log_posterior=none_log, set_utility=set_utility)
+    terms[4] = terms[2] * (reach - MEAN_REACH)[:, None]
+    weights = fit_logit(terms, right, valid, np.array([1.0, 0.0, 0.3, 0.0, 0.0]))
+    set_utility, none, log_weight, none_log, per_reach = weights
+    return Judge(
+        log_weight, 0.0, none,
+        none_log_posterior=none_log, set_utility=set_utility, per_reach=per_reach,
+    )  # fmt: skip
 
 
 def fit_logit(

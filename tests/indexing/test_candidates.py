@@ -102,6 +102,18 @@ def test_tolerant_correlation_and_what_is_left_of_the_posterior_count():
     assert np.all(once.sum(axis=1) < found.sum(axis=1))
 
 
+def test_a_network_counts_less_where_the_detector_shows_more():
+    judge = Judge(0.4, 0.0, 0.0, per_reach=-0.5)
+    np.testing.assert_allclose(judge.weigh_posterior(np.array([1.0, 1.4, 1.8])), [0.6, 0.4, 0.2])
+    assert judge.weigh_posterior(3.0) == 0  # never against its word
+    quaternions = np.tile([1.0, 0, 0, 0], (2, 2, 1))
+    log_posterior = np.log([[0.6, 0.1], [0.6, 0.1]])
+    flat = np.ones((2, 2))
+    rated = RatedCandidates(quaternions, flat, flat)
+    found = judge_candidates(rated, log_posterior, judge, reach=np.array([1.0, 1.8]))
+    np.testing.assert_allclose(found[:, 0] / found[:, 1], [6**0.6, 6**0.2], rtol=1e-9)
+
+
 def test_judge_of_the_first_schema_takes_correlations_as_they_are():
     quaternions = np.tile([1.0, 0, 0, 0], (1, 2, 1))
     correlation = np.array([[0.4, 0.3]])
