@@ -271,6 +271,7 @@ def test_network_of_a_newer_keras_says_so():
     members = _keras_members(ModelBundle.load("silver").models["phase"])
     config = members["config.json"].replace(b'"use_bias"', b'"new_in_99": 1, "use_bias"')
     members["config.json"] = config
+    members["metadata.json"] = json.dumps({"keras_version": "3.0.0"}).encode()
     damaged = _keras_file(members)
     with pytest.raises(BundleError, match="damaged or not allowed"):
         load_keras(damaged)
