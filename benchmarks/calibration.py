@@ -151,8 +151,8 @@ def main(arguments: list[str] | None = None) -> str:
     settings = {"method": options.method, "acquisition": acquisition, "min_confidence": 0,
                 "show_progressbar": False}  # fmt: skip
     lines = [
-        "| camera | case | positions | right, % | as given, % | auto, % | lost | back, % | limit, % "
-        "| changed | error of the matrix left, % | of the centre, pixels | seconds more "
+        "| camera | case | positions | right, % | as given, % | auto, % | lost | back, % "
+        "| limit, % | changed | error of the matrix left, % | of the centre, pixels | seconds more "
         "| processor seconds more |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
