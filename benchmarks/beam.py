@@ -73,7 +73,7 @@ def make_scans(options):
     for phase in PHASES:
         bloch = load_bloch(phase, which=options.which)
         for precession in np.unique(np.round(bloch.precession, 3)):
-            of = np.flatnonzero(np.isclose(bloch.precession, precession))
+            of = np.flatnonzero(np.isclose(bloch.precession, precession))[options.half :: 2]
             part = dataclasses.replace(bloch, spots=[bloch.spots[i] for i in of])
             for camera in (c for c in _CAMERAS if c.name in options.cameras):
                 mask = get_beam_stop(camera) if camera.beam_stop else None
@@ -89,10 +89,10 @@ def fit_weights(scans):
     """Return the weights of a conditional logit: which of the places is the beam."""
     from scipy.optimize import minimize
 
-    from pyxem_nas.patterns import beam
+    from pyxem_nas.patterns import beam_places as beam
 
     sets = []
-    for _, data, centers, camera, mask in scans:
+    for key, data, centers, camera, mask in scans:
         stack = beam.read_sample(data)
         shown = np.ones((SIZE, SIZE), bool) if mask is None else ~mask
         scale = (camera.scale, camera.scale)
@@ -101,13 +101,14 @@ def fit_weights(scans):
         away = np.linalg.norm(places - centers.reshape(-1, 2).mean(axis=0), axis=1)
         if away.min() < 4 and len(places) > 1:
             x = beam.describe_places(places, spots, stack, shown, scale)
-            sets.append((x, int(away.argmin())))
+            # at microscopes the beam is most often as bright as it is
+            sets.append((x, int(away.argmin()), 3.0 if key[2] == _BEAMS[1.0] else 1.0))
 
     def loss(weights):
         total = 0.02 * np.sum(weights**2)
-        for x, k in sets:
+        for x, k, share in sets:
             score = x @ weights
-            total += np.log(np.exp(score - score.max()).sum()) + score.max() - score[k]
+            total += share * (np.log(np.exp(score - score.max()).sum()) + score.max() - score[k])
         return total
 
     print(f"{len(sets)} scans with the beam among the places")
@@ -118,6 +119,9 @@ def main(arguments: list[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=2, help="scans of each kind")
+    parser.add_argument(
+        "--half", type=int, default=1, choices=(0, 1), help="of the patterns: 0 is fitted to"
+    )
     parser.add_argument("--which", default="precession", help="set of patterns")
     parser.add_argument("--cameras", nargs="*", default=[camera.name for camera in _CAMERAS])
     parser.add_argument("--fit", action="store_true", help="print weights fitted to these scans")
