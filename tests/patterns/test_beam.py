@@ -100,6 +100,20 @@ def test_a_centre_jumps_nowhere():
     assert np.linalg.norm(found.centers - centers, axis=-1).max() < 1.5
 
 
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_the_background_tells_the_beam_among_spots_as_bright(which):
+    # three equal spots off one line: neither brightness nor the spots' symmetry tells
+    places = np.array([(54.0, 60.0), (76.0, 66.0), (62.0, 84.0)])
+    rows, columns = np.indices((SIZE, SIZE))
+    x, y = places[which]
+    image = 20 * np.exp(-np.hypot(columns - x, rows - y) * SCALE / 0.3)
+    for x, y in places:
+        image += 100 * np.exp(-0.5 * ((columns - x) ** 2 + (rows - y) ** 2) / 1.5**2)
+    scan = ElectronDiffraction2D(np.random.default_rng(5).poisson(image).astype(np.uint16))
+    found = search_beam(scan, (SCALE, SCALE))
+    assert np.linalg.norm(found.centers - places[which]) < 1.5
+
+
 def test_an_open_choice_is_left_to_the_user():
     # two spots and nothing else: neither halo nor symmetry tells which is the beam
     image = np.zeros((SIZE, SIZE))
