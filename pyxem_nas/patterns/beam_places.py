@@ -27,7 +27,7 @@ __all__ = [
 TOLERANCE = 0.03  # 1/angstrom: two places are one
 # of symmetry, presence, halo, distance from the middle and balance of the background: a conditional
 # logit fitted by `benchmarks/beam.py --fit` to the half of the patterns that no figure is of
-WEIGHTS = np.array([9.1, 2.9, 0.6, -13.0, 5.1])
+WEIGHTS = np.array([7.7, 2.5, 0.4, -18.0, 3.9])
 _N_SIDE = 12  # positions of the scan along each axis whose spots are looked at
 _N_SPOTS = 60  # of a pattern, the highest
 _SPOT = 0.03  # 1/angstrom: blur that joins a spot's pixels
@@ -37,7 +37,7 @@ _N_CANDIDATES = 16
 _ENOUGH_PIXELS = 320  # along a side, for finding spots
 _HALO = 0.1, 25  # 1/angstrom around a place, and the percentile there that spots do not reach
 _CELL = 0.04  # 1/angstrom: the background is smooth
-_LEAST_BACKGROUND = 5e-3  # of the spots' height, that it changes by
+_LEAST_BACKGROUND = 5e-4  # of the spots' height, that it changes by
 _BACKGROUND_TO = 0.7  # 1/angstrom around a place
 
 
