@@ -129,10 +129,11 @@ def search_beam(
     else:
         centers = _locate(to_native(np.asarray(data)[None]), first, reach, shown)[0]
     centers, seen = _smooth(centers, first, nav_shape, TOLERANCE / float(np.mean(scale)))
-    others = np.column_stack([places, likely])[~same][:5]
     probability = float(likely[same].sum())
     if described[order[0], 1] < _LEAST_PRESENCE:
-        probability *= _CLEAR  # a beam that is seen nowhere is a guess
+        probability *= 0.9 * _CLEAR  # a beam that is seen nowhere is a guess
+    left = likely[~same] * (1 - probability) / max(likely[~same].sum(), 1e-300)
+    others = np.column_stack([places[~same], left])[:5]
     return BeamSearch(centers, seen, probability, others, True)
 
 
@@ -170,9 +171,19 @@ def _locate(patterns: np.ndarray, first: np.ndarray, reach: int, shown: np.ndarr
 @numba.njit(cache=True)
 def _locate_one(pattern, column, row, reach, shown):
     """Return the beam's place in a pattern; not seen where it is flat or mostly hidden."""
+    x, y = float(column), float(row)
+    for widening in range(1, 4):  # a saturated disc may fill the window
+        half = widening * reach
+        x, y = _settle(pattern, float(column), float(row), half)
+        if _stands_out(pattern, x, y, half, shown):
+            return x, y, 1.0
+    return x, y, 0.0
+
+
+@numba.njit(cache=True)
+def _stands_out(pattern, x, y, half, shown):
+    """Return whether a window is shown and darker at its edge than within."""
     ny, nx = pattern.shape
-    x, y = _settle(pattern, float(column), float(row), reach)
-    half = reach
     n, hidden, highest, edge, n_edge = 0, 0, 0.0, 0.0, 0
     for i in range(max(round(y) - half, 0), min(round(y) + half + 1, ny)):
         for j in range(max(round(x) - half, 0), min(round(x) + half + 1, nx)):
@@ -185,8 +196,7 @@ def _locate_one(pattern, column, row, reach, shown):
                 if abs(i - round(y)) == half or abs(j - round(x)) == half:
                     edge += value
                     n_edge += 1
-    seen = highest > 0 and hidden * 8 < n and n_edge > 0 and edge / max(n_edge, 1) < 0.7 * highest
-    return x, y, 1.0 if seen else 0.0
+    return highest > 0 and hidden * 8 < n and n_edge > 0 and edge / max(n_edge, 1) < 0.7 * highest
 
 
 @numba.njit(cache=True)

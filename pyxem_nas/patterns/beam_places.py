@@ -118,18 +118,20 @@ def describe_places(
     angles = 2 * np.pi * np.arange(8) / 8
     shifts = 3 * tolerance * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     symmetry, presence, total = np.zeros(len(places)), np.zeros(len(places)), 1e-9
-    for found in spots:
+    columns, rows = np.rint(places).astype(int).T.clip(0, [[nx - 1], [ny - 1]])
+    for found, pattern in zip(spots, patterns, strict=True):
         if not len(found):
             continue
         weight = (found[:, 2] / found[0, 2]) ** 0.25
         total += weight.sum()
+        saturated = pattern[rows, columns] > 0.9 * pattern.max()  # the middle of a flat disc
         for k, place in enumerate(places):
-            presence[k] += (np.abs((found[:, :2] - place) / tolerance).max(axis=1) < 1).any()
+            near = (np.abs((found[:, :2] - place) / tolerance).max(axis=1) < 1).any()
+            presence[k] += near or saturated[k]
             symmetry[k] += _count_pairs(found[:, :2], weight, place, tolerance)
             for shift in shifts:
                 symmetry[k] -= _count_pairs(found[:, :2], weight, place + shift, tolerance) / 8
     halo = _light_around(places, patterns, shown, scale)
-    columns, rows = np.rint(places).astype(int).T.clip(0, [[nx - 1], [ny - 1]])
     presence = np.where(shown[rows, columns], presence, 0.5 * len(spots))  # no spot can be seen
     off = np.linalg.norm((places - middle) / np.array([nx, ny]), axis=1)
     balance = -np.log(_measure_asymmetry(places, patterns, shown, scale) + 0.02)

@@ -130,6 +130,7 @@ def _warn_of_open_choice(beam: BeamSearch) -> None:
     others = ", or ".join(
         f"({x:.0f}, {y:.0f}) with {100 * p:.0f} %" for x, y, p in beam.others[:3] if p > 0.03
     )
+    others = others or "where no spot is seen"
     warnings.warn(
         f"the direct beam is taken to be at ({found[0]:.1f}, {found[1]:.1f}) (column, row) with "
         f"{100 * beam.probability:.0f} % probability; it may be at {others}. Look at a pattern "
