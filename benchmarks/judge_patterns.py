@@ -5,8 +5,9 @@
 
 Each crystal of `judge_crystals` is simulated at two of three precession angles, by Bloch waves and
 kinematically, through random cameras. Its candidates come from exhaustive matching and are refined,
-and so are those of three crystals that the pattern is not of. What is written, a file a crystal and
-angle, are the scores of all candidates and how far each is from the truth.
+and so are those of three crystals that the pattern is not of, and what it finds where there is no
+crystal. What is written, a file a crystal and angle, are the scores of all candidates and how far
+each is from the truth.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from elsewhere import stand_in_for_hosts
 
 ANGLES = (0.0, 0.5, 1.0)  # degrees of precession
 STRANGERS = (17, 41, 67)  # places in the list from a crystal to those that its patterns are not of
+N_NOISE = 40  # patterns without a crystal, for each crystal
 N_PATTERNS = 240  # of each crystal and angle
 N_DYNAMICAL = 200  # orientations of each crystal whose Bloch waves are computed
 N_CANDIDATES = 12
@@ -116,8 +118,11 @@ class Workplace:
             match_library.MatchingSettings(), see_rings(spec, scale),
         )  # fmt: skip
 
-    def simulate(self, k: int, angle: float, scale: float):
-        """Return descriptors, polar patterns and orientations of patterns of a crystal."""
+    def simulate(self, k: int, angle: float, scale: float, noise: bool = False):
+        """Return descriptors, polar patterns and orientations of patterns of a crystal.
+
+        With `noise` of none: of vacuum and of amorphous specimens.
+        """
         import numpy as np
 
         from pyxem_nas.diffraction import SpotLibrary, dynamical
@@ -130,7 +135,7 @@ class Workplace:
         key = (SEED, k, round(10 * angle))
         acquisition = Acquisition(200.0, angle)
         library = None
-        if self.tables["potentials"][k] is not None:
+        if self.tables["potentials"][k] is not None and not noise:
             dynamical.get_potential = lambda *_, **__: self.tables["potentials"][k]
             spots = dynamical.draw_dynamical_spots(
                 None, N_DYNAMICAL, acquisition, np.random.default_rng((*key, 1)),
@@ -147,10 +152,15 @@ class Workplace:
                 library,
             )  # fmt: skip
             # the same seed: the same patterns, described twice
+            if noise:
+                stack = source.simulate(3 * N_NOISE, np.random.default_rng((*key, 3)))
+                rows = np.flatnonzero(stack[1] == 1)[:N_NOISE]  # 1: none of the one known crystal
+                stacks.append([values[rows] for values in stack])
+                continue
             stacks.append(source.simulate(N_PATTERNS, np.random.default_rng((*key, 2)), phase_id=0))
         fine = get_refinement_spec(DescriptorSpec())
         sampler = make_sampler(Detector((N_PIXELS, N_PIXELS), (scale, scale)), fine)
-        centers = np.full((N_PATTERNS, 2), 0.5 * (N_PIXELS - 1))
+        centers = np.full((len(stacks[1][0]), 2), 0.5 * (N_PIXELS - 1))
         return stacks[0][0], mark_unseen(stacks[1][0], centers, sampler, fine), stacks[0][2]
 
     def find_candidates(self, k: int, angle: float, scale: float, descriptors, polar) -> dict:
@@ -242,6 +252,26 @@ def make_patterns(folder: Path, part: int, n_parts: int) -> None:
         os.replace(partial, path)
 
 
+def make_noise(folder: Path, part: int, n_parts: int) -> None:
+    """Write what some of the crystals find in patterns of vacuum and of amorphous specimens."""
+    import numpy as np
+
+    place = Workplace(folder)
+    for k in range(len(place.tables["names"]))[part::n_parts]:
+        path, angle = folder / f"noise_{k:02d}.npz", angles_of(k)[0]
+        if path.exists():
+            continue
+        rng = np.random.default_rng((SEED, k, 99))
+        scale = float(np.exp(rng.uniform(np.log(0.016), np.log(0.038))))
+        descriptors, polar, _ = place.simulate(k, angle, scale, noise=True)
+        found = place.find_candidates(k, angle, scale, descriptors, polar)
+        found.pop("quaternions")
+        columns = {name: np.asarray(v, np.float32) for name, v in found.items()}
+        partial = path.with_suffix(".part.npz")
+        np.savez_compressed(partial, **columns)
+        os.replace(partial, path)
+
+
 def make_all(folder: Path, n_processes: int) -> None:
     """Write all files, by several processes."""
     started = time.perf_counter()
@@ -272,6 +302,7 @@ def main() -> None:
         write_tables(arguments.folder)
     elif arguments.part:
         make_patterns(arguments.folder, *arguments.part)
+        make_noise(arguments.folder, *arguments.part)
     else:
         make_all(arguments.folder, arguments.processes)
 

@@ -40,6 +40,7 @@ EPOCHS = 40  # of what is shipped
 COVERAGE = 0.9  # of the sets of plausible candidates
 AS_GOOD = 0.005  # of log-likelihood
 N_PARTS = 12  # of difficulty
+NOISE_TIMES = 3  # how often each pattern without a crystal is shown to the judge of phases
 SHARE_OF_NONE = 0.1  # of a user's patterns that are of none of his phases, as good as a guess
 #: Conditional logits: their terms, all over the best candidate's; "none" is its constant.
 FORMS = {
@@ -182,10 +183,10 @@ def ablate(features, right, architecture, folds, crystals) -> list[list[str]]:
     return rows
 
 
-def get_phase_scores(columns: dict[str, np.ndarray]) -> PhaseScores:
-    """Return the scores of a pattern's own phase and of strangers, shapes (n, 4)."""
+def get_phase_scores(columns: dict[str, np.ndarray], names: tuple[str, ...]) -> PhaseScores:
+    """Return the scores of phases, "own" and strangers, in patterns, shapes (n, n_names)."""
     parts = []
-    for name in ("own", *(f"other{i}" for i in range(N_STRANGERS))):
+    for name in names:
         grid, tolerant = columns[f"{name}_grid"], columns[f"{name}_tolerant"]
         likely = sum(v / np.maximum(v.max(axis=1, keepdims=True), 1e-9) for v in (grid, tolerant))
         rows, best = np.arange(len(grid)), likely.argmax(axis=1)  # as `judge_patterns` chose
@@ -200,6 +201,34 @@ def get_phase_scores(columns: dict[str, np.ndarray]) -> PhaseScores:
     return PhaseScores(*(np.stack(columns, axis=1) for columns in zip(*parts, strict=True)))
 
 
+def read_noise(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return features, what is right (none) and crystals, of patterns that are of no crystal."""
+    parts = []
+    for path in sorted(folder.glob("noise_*.npz")):
+        with np.load(path, allow_pickle=False) as file:
+            columns = {f"own_{name}": file[name] for name in file.files}
+        columns["crystal"] = np.full(len(columns["own_grid"]), int(path.stem.split("_")[1]))
+        parts.append(columns)
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    found = get_phase_scores(columns, ("own",))
+    rng, features = np.random.default_rng(0), []
+    for n in (1, 2, 3):  # what several crystals find in noise, each in its own
+        picks = [
+            np.arange(len(found.matching)),
+            *(rng.permutation(len(found.matching)) for _ in "ab"),
+        ]
+        shown = np.zeros((len(picks[0]), N_STRANGERS + 1), bool)
+        shown[:, :n] = np.stack([columns["own_grid"][rows].any(axis=1) for rows in picks[:n]], 1)
+        nothing = np.zeros((len(picks[0]), N_STRANGERS + 1 - n))
+        scores = PhaseScores(
+            *(np.hstack([*(column[rows] for rows in picks[:n]), nothing]) for column in found)
+        )
+        features.append(with_validity(make_features(scores, shown), shown))
+    right = np.zeros((sum(map(len, features)), N_STRANGERS + 2), np.float32)
+    right[:, -1] = 1
+    return np.concatenate(features), right, np.tile(columns["crystal"], len(features))
+
+
 def make_phase_sets(scores: PhaseScores) -> tuple[np.ndarray, np.ndarray]:
     """Return features and which phase is right, one of `SETS` after the other, all patterns."""
     features, right = [], []
@@ -212,21 +241,30 @@ def make_phase_sets(scores: PhaseScores) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(features), np.concatenate(right)
 
 
-def fit_phases(columns, architecture, folds) -> list[list[str]]:
+def fit_phases(columns, architecture, folder) -> list[list[str]]:
     """Fit and ship the judge of phases; return the rows of its table."""
-    features, right = make_phase_sets(get_phase_scores(columns))
-    folds, crystals = np.tile(folds, len(SETS)), np.tile(columns["crystal"], len(SETS))
+    names = ("own", *(f"other{i}" for i in range(N_STRANGERS)))
+    features, right = make_phase_sets(get_phase_scores(columns, names))
+    noise, none, of_noise = read_noise(folder)
+    n_sets = len(right)
+    features = np.concatenate([features, *[noise] * NOISE_TIMES])
+    right = np.concatenate([right, *[none] * NOISE_TIMES])
+    crystals = np.tile(columns["crystal"], len(SETS))
+    crystals = np.concatenate([crystals, *[of_noise] * NOISE_TIMES])
+    is_noise = np.arange(len(right)) >= n_sets
     rows = []
     for name, chosen in (("plain", JudgeArchitecture(8, 0, "none")), ("shipped", architecture)):
-        probability = cross_validate(features, right, chosen, folds % 2, epochs=8)
-        for known in (True, False):
+        probability = cross_validate(features, right, chosen, crystals % 2, epochs=8)
+        for known in ("yes", "no", "no crystal"):
             for n in (1, 2, 3):
-                there = (features[..., -1].sum(axis=1) == n) & ((right[:, -1] == 0) == known)
+                there = is_noise == (known == "no crystal")
+                there &= features[..., -1].sum(axis=1) == n
+                there &= (right[:, -1] == 0) == (known == "yes")
                 answer = probability[there].argmax(axis=1)
                 good = right[there][np.arange(there.sum()), answer].astype(bool)
                 likelihood = np.log((probability[there] * right[there]).sum(axis=1) + 1e-12)
                 mean, spread = by_crystal(100.0 * good, crystals[there])
-                cells = [name, str(n), "yes" if known else "no", f"{mean:.1f} +- {spread:.1f}"]
+                cells = [name, str(n), known, f"{mean:.1f} +- {spread:.1f}"]
                 error = expected_calibration_error(probability[there].max(axis=1), good)
                 rows.append([*cells, f"{likelihood.mean():.3f}", f"{error:.3f}"])
                 print(*rows[-1], sep=" | ", flush=True)
@@ -280,7 +318,7 @@ def main() -> None:
     probability = cross_validate(features, right, architecture, folds, EPOCHS)
     plausible = fit_plausible(probability, right)
     dataclasses.replace(fitted, plausible=plausible).save(SHIPPED / "judge.npz")
-    phases = fit_phases(columns, architecture, folds)
+    phases = fit_phases(columns, architecture, options.folder)
     rows = compare_logits(scores, right, valid, folds, crystals)
     rows.append(describe("network, as searched", probability, right, crystals, str(best)))
     rows += ablate(features, right, architecture, folds, crystals)
@@ -304,7 +342,7 @@ def write(options, rows, trials, phases, right, crystals) -> None:
         f"{options.epochs} epochs at most; of those within {AS_GOOD} the smallest is taken.\n\n"
         + _table(["trial", "width", "depth", "pooling", "log-likelihood", "weights"], trials)
         + "\nThe judge of phases: patterns with one to three phases to choose from, their own among"
-        " them or not; half are of none. What is shipped takes one in ten to be of none.\n\n"
+        " them or not, or of no crystal; half are of none. What is shipped takes one in ten so.\n\n"
         + _table(["form", "phases", "own among them", "right / %", "log-likelihood", "ECE"], phases)
     )
     (options.output / "make_judge.md").write_text(text)

@@ -93,10 +93,10 @@ def demo(
     result = index_scan(scan, model, options)
     xmap = result.pop("map")
     result["evaluation"] = evaluation = evaluate(xmap, truth)
-    left_out = model.thresholds.leave_out(
-        xmap.prop["phase_probability"], xmap.prop["orientation_probability"]
-    )
-    xmap[left_out].phase_id = NOT_INDEXED  # as users see it
+    with show_status("Leaving out what is doubtful"):  # as users see it
+        quiet = {"min_confidence": None, "show_progressbar": False}
+        doubtful = ~scan.index_phase_orientation(model, **options | quiet).is_indexed
+        xmap[doubtful].phase_id = NOT_INDEXED
     with show_status("Writing the maps"):
         paths = [output / f"map.{suffix}" for suffix in ("h5", "ang", "ctf")]
         result["files"] = write_maps(paths, xmap, overwrite=True)
@@ -110,8 +110,8 @@ def demo(
     print_result(_demo_table(result, evaluation))
     names = ", ".join(path.name for path in result["files"])
     print_result(
-        f"{names} are in the folder {output}; there, {left_out.sum()} positions below the "
-        "thresholds of confidence are not indexed. Open map.html in a browser and click the map"
+        f"{names} are in the folder {output}; there, {doubtful.sum()} positions that are "
+        "too doubtful are not indexed. Open map.html in a browser and click the map"
     )
 
 

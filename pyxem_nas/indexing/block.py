@@ -118,9 +118,9 @@ def index_block(patterns: np.ndarray, centers: np.ndarray, plan: IndexingPlan) -
 def index_described(predictor: Predictor, described: Described, plan: IndexingPlan) -> np.ndarray:
     """Return result rows for one stack of patterns, shape (n, plan.n_columns), float64."""
     thresholds = predictor.bundle.thresholds
-    least = thresholds.confidence if plan.min_confidence is None else plan.min_confidence
+    reject = plan.min_confidence is None or plan.min_confidence > 0
     empty = ~described.descriptors.any(axis=(1, 2))
-    phase, probability, answers = choose_phases(predictor, described, plan, empty, least > 0)
+    phase, probability, answers = choose_phases(predictor, described, plan, empty, reject)
     if plan.min_confidence is not None:
         thresholds = Thresholds(confidence=plan.min_confidence)
     left_out = thresholds.leave_out(probability, answers["probability"][:, 0])
@@ -133,7 +133,7 @@ def index_described(predictor: Predictor, described: Described, plan: IndexingPl
     ]  # fmt: skip
     if plan.n_overlaps > 1:
         first = answers["quaternions"][:, 0]
-        columns.append(find_second(predictor, described, plan, phase, first, least > 0))
+        columns.append(find_second(predictor, described, plan, phase, first, reject))
     n = len(described)
     flat = [np.reshape(v, (n, math.prod(np.shape(v)[1:]))) for v in columns]
     return np.concatenate(flat, axis=1, dtype=np.float64)

@@ -37,9 +37,15 @@ def choose_phases(
     for k in range(n_phases):
         rows = np.flatnonzero((phase == k) & ~empty & ~open_)
         if len(rows):
-            answer = orient(predictor, k, described.take(rows), plan)
+            few = described.take(rows)
+            answer = orient(predictor, k, few, plan)
             table = tabulate([answer], np.ones((len(rows), 1)), k, plan)
             put_answers(answers, rows, answer | table)
+            if plan.refine:
+                doubted, probability[rows] = _doubt(
+                    predictor, k, few, plan, answer, probability[rows], reject
+                )
+                phase[rows[doubted]] = n_phases
     rows = np.flatnonzero(open_)
     if len(rows):
         few = described.take(rows)
@@ -87,6 +93,28 @@ def try_all(
                     column[rows] = values
         probability = judge_phases(_join(scores), judge, log_network)
     return _answer_of_winner(tried, _join(scores).correlation, probability, plan, reject)
+
+
+def _doubt(
+    predictor, phase_id, described, plan, answers, probability, reject
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which patterns are none of their phase, if any is rejected, and the probability.
+
+    A phase network has seen what noise there is in its simulations; what a phase in its best
+    orientation does not explain is none of it, whatever the network says.
+    """
+    n_phases, judge = len(predictor.bundle.phases), predictor.bundle.phase_judge
+    judge = judge or DEFAULT_PHASE_JUDGE
+    if not judge.set_utility:
+        return np.zeros(len(described), bool), probability
+    scores = _join([_score(predictor, phase_id, answers, described, plan)])
+    log_network = None
+    if "phase" in predictor.bundle.models:
+        log_network = predictor.log_phase_probability(described.phase_input)
+        log_network = log_network[:, [phase_id, n_phases]]
+    explained, none = judge_phases(scores, judge, log_network).T
+    doubted = reject & (none > explained)
+    return doubted, np.where(doubted, none, np.fmin(probability, explained))
 
 
 def score_phases(predictor: Predictor, described: Described, plan: IndexingPlan) -> PhaseScores:

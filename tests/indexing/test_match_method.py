@@ -50,6 +50,23 @@ def test_phases_are_told_apart_without_networks(scan, phases):
     assert np.isfinite(xmap.prop["phase_probability"]).all()
 
 
+@pytest.mark.parametrize("names", [["ferrite"], ["ferrite", "NbC", "cementite"]])
+def test_what_is_no_crystal_is_not_indexed(names, phases):
+    rng = np.random.default_rng(8)
+    rows, columns = np.indices((144, 144)) - 71.5
+    radius = np.hypot(rows, columns)
+    halo = np.exp(-radius / 15) + 0.2 * np.exp(-(((radius - 18) / 3) ** 2))
+    noise = rng.poisson(rng.uniform(0.2, 20, (40, 1, 1)) * halo)
+    truth = random_quaternions(20, rng)
+    true = np.concatenate([draw_with_diffsims(phases[name], truth) for name in names])
+    given = type(phases)([phases[name] for name in names])
+    for images, least, most in ((noise.astype(np.uint16), 0.0, 0.05), (true, 0.9, 1.0)):
+        xmap = as_signal(images).index_phase_orientation(
+            given, acquisition=ACQUISITION, show_progressbar=False
+        )
+        assert least <= xmap.is_indexed.mean() <= most
+
+
 def test_cif_files_need_no_bundle():
     paths = [shared_data(f"cif/{name}.cif") for name in ("Fe-Iron-alpha", "NbC")]
     bundle = ModelBundle.from_phases(example_phases("steel"), ACQUISITION)
