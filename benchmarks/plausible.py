@@ -1,6 +1,6 @@
 """Whether the sets of plausible orientations keep their promise: the right one in 9 of 10 patterns.
 
-    python benchmarks/coverage.py --bundle steel
+    python benchmarks/plausible.py --bundle steel
 
 The images of `accuracy.py`, the phase known, indexed with and without networks. One is covered
 where one of its `n_plausible` first orientations is within 5 degrees of the truth. By phase, by
@@ -99,7 +99,7 @@ def main() -> None:
         "first answers, by far more than 90 % right: their sets, which hold one orientation at "
         "least, cannot be smaller.\n\n" + _table(head, rows)
     )
-    (options.output / "coverage.md").write_text(text)
+    (options.output / "plausible.md").write_text(text)
 
 
 if __name__ == "__main__":
