@@ -23,8 +23,8 @@ from scipy.optimize import minimize
 from pyxem_nas import Acquisition, ModelBundle, Randomization
 from pyxem_nas.diffraction import disorientation_angles, get_reflections, laue_operations
 from pyxem_nas.indexing.branches import _find_by_matching, _join_network, _rate
-from pyxem_nas.indexing.candidates import compare_with_best
 from pyxem_nas.indexing.described import Described
+from pyxem_nas.indexing.judging import compare_with_best
 from pyxem_nas.indexing.match_library import get_match_library
 from pyxem_nas.indexing.matching import match_spectra, transform
 from pyxem_nas.indexing.plan import get_specs, make_plan

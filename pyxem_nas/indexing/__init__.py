@@ -7,17 +7,16 @@ crystals, neighbours, networks at run time. Pure functions of arrays; user input
 
 from pyxem_nas.indexing.block import describe_lazily, index_block, predict_lazily
 from pyxem_nas.indexing.branches import find_candidates, orient, rate_candidates
-from pyxem_nas.indexing.candidates import (
+from pyxem_nas.indexing.candidates import select_candidates, with_twins
+from pyxem_nas.indexing.described import Described
+from pyxem_nas.indexing.geometry_fit import fit_sample
+from pyxem_nas.indexing.judging import (
     compare_with_best,
     get_scores,
     judge_candidates,
     log_rest,
     rank_candidates,
-    select_candidates,
-    with_twins,
 )
-from pyxem_nas.indexing.described import Described
-from pyxem_nas.indexing.geometry_fit import fit_sample
 from pyxem_nas.indexing.match_library import MatchingSettings, MatchLibrary, get_match_library
 from pyxem_nas.indexing.matching import match_descriptors
 from pyxem_nas.indexing.phase_choice import score_phases

@@ -1,7 +1,7 @@
 """The branches of a phase: where its candidate orientations come from, and which is the answer.
 
 Owns the way from described patterns of one phase to its answers, by exhaustive matching, network,
-both, pyxem's matcher or a function of the user's. What a candidate is worth is `candidates`'; which
+both, pyxem's matcher or a function of the user's. What a candidate is worth is `judging`'s; which
 phase it is, `phase_choice`'s.
 """
 
@@ -13,13 +13,9 @@ import numpy as np
 
 from pyxem_nas.bundles import DEFAULT_JUDGES, Judge
 from pyxem_nas.compiled_loops import run_rows
-from pyxem_nas.indexing.candidates import (
-    judge_candidates,
-    log_posterior_at,
-    rank_candidates,
-    with_twins,
-)
+from pyxem_nas.indexing.candidates import log_posterior_at, with_twins
 from pyxem_nas.indexing.described import Described
+from pyxem_nas.indexing.judging import judge_candidates, rank_candidates
 from pyxem_nas.indexing.matching import (
     DISTINCT_COSINE,
     MatchLibrary,

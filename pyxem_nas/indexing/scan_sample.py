@@ -13,7 +13,8 @@ import numpy as np
 
 from pyxem_nas.diffraction import Acquisition, Reflections
 from pyxem_nas.indexing.block import KERNEL_LOCK
-from pyxem_nas.indexing.candidates import rank_candidates, with_twins
+from pyxem_nas.indexing.candidates import with_twins
+from pyxem_nas.indexing.judging import rank_candidates
 from pyxem_nas.indexing.refinement import mark_unseen, refine_candidates
 from pyxem_nas.patterns import (
     DescriptorSpec,

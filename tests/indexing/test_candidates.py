@@ -10,10 +10,10 @@ from pyxem_nas.indexing.candidates import (
     BLOCK,
     _top_cells,
     block_maxima,
-    judge_candidates,
     select_candidates,
     sum_exponentials,
 )
+from pyxem_nas.indexing.judging import judge_candidates
 from pyxem_nas.indexing.refinement import RatedCandidates
 
 

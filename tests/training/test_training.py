@@ -10,7 +10,7 @@ from pyxem_nas.diffraction import make_cells, random_quaternions
 from pyxem_nas.diffraction.acquisition import Acquisition
 from pyxem_nas.diffraction.foreign import make_foreign_reflections
 from pyxem_nas.diffraction.reflections import get_reflections
-from pyxem_nas.indexing.candidates import judge_candidates
+from pyxem_nas.indexing.judging import judge_candidates
 from pyxem_nas.indexing.refinement import RatedCandidates
 from pyxem_nas.scans.source import DescriptorSource
 from pyxem_nas.training.judge_fit import fit_judge
