@@ -146,9 +146,9 @@ class SetJudge:
             around = np.broadcast_to(pooled[:, None], (*hidden.shape[:2], pooled.shape[1]))
             hidden = np.maximum(dense(np.concatenate([hidden, around], axis=2)), 0)
         utility = dense(np.concatenate([hidden, features], axis=2))[..., 0]
-        none = np.maximum(dense(pooled), 0)
-        none = dense(none)
-        return np.where(valid, utility, _NEVER), none
+        # one product a row: of many rows at once the last digits would depend on their number
+        none = dense(np.maximum(dense(pooled[:, None]), 0))
+        return np.where(valid, utility, _NEVER), none[:, 0]
 
     def count_plausible(self, mass: np.ndarray) -> np.ndarray:
         """Return how many candidates it takes to hold the right one in 9 of 10 patterns.

@@ -66,6 +66,16 @@ def test_order_does_not_matter(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_row_is_judged_alike_in_any_company(kind):
+    scores, valid = draw(KINDS[kind])
+    whole = get_set_judge(kind).rate(scores, valid)
+    for n in (1, 7):
+        part = get_set_judge(kind).rate(change(scores, lambda c, n=n: c[:n]), valid[:n])
+        for ours, theirs in zip(part, whole, strict=True):
+            np.testing.assert_array_equal(ours, theirs[:n])
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_absent_ones_change_nothing(kind):
     scores, valid = draw(KINDS[kind])
     wider = change(scores, lambda c: np.pad(c, ((0, 0), (0, 3))))
