@@ -128,7 +128,8 @@ class SetJudge:
         waiting = iter(self.weights)
 
         def dense(x: np.ndarray) -> np.ndarray:
-            return x @ next(waiting) + next(waiting)
+            # not by BLAS, whose last digits depend on the number of rows and of threads
+            return np.einsum("...i,ij->...j", x, next(waiting)) + next(waiting)
 
         shown = valid[..., None].astype(np.float32)
         hidden = features
@@ -146,9 +147,8 @@ class SetJudge:
             around = np.broadcast_to(pooled[:, None], (*hidden.shape[:2], pooled.shape[1]))
             hidden = np.maximum(dense(np.concatenate([hidden, around], axis=2)), 0)
         utility = dense(np.concatenate([hidden, features], axis=2))[..., 0]
-        # one product a row: of many rows at once the last digits would depend on their number
-        none = dense(np.maximum(dense(pooled[:, None]), 0))
-        return np.where(valid, utility, _NEVER), none[:, 0]
+        none = dense(np.maximum(dense(pooled), 0))
+        return np.where(valid, utility, _NEVER), none
 
     def count_plausible(self, mass: np.ndarray) -> np.ndarray:
         """Return how many candidates it takes to hold the right one in 9 of 10 patterns.
