@@ -3,6 +3,10 @@
 Owns the threads that share a loop's rows. numba's own parallel loops take three times as long to
 compile, for every type of their arguments anew, and two threads may not be in them at once. And it
 owns the word to the user while kernels are compiled, once for each machine.
+
+What a loop calls with relaxed arithmetic (`fastmath`) is inlined by force: left alone, LLVM keeps
+two copies, of which one is optimised twice, and a process that compiled them runs another one than
+a process that loads them from numba's cache. Their last digits differ.
 """
 
 from __future__ import annotations

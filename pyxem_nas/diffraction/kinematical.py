@@ -94,7 +94,7 @@ def excitation_error(x, y, z, wavenumber):
     return wavenumber - np.sqrt(wavenumber * wavenumber - x * x - y * y) - z
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def rocking_factor(error, radius, precession, width, curve, inverse_extinction, thickness):
     """Return the share of a reflection's full intensity at an excitation error.
 

@@ -137,7 +137,7 @@ def with_twins(quaternions: np.ndarray) -> np.ndarray:
     return np.concatenate([quaternions, multiply_quaternions(quaternions, TWIN)], axis=1)
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH)
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True)
 def nearest(a, b, symmetry, image):
     """Return |cos| of half the disorientation; `image` becomes b's equivalent nearest to a."""
     best = -1.0
@@ -155,7 +155,7 @@ def nearest(a, b, symmetry, image):
     return best
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH)
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True)
 def list_variants(a, symmetry, variants):
     """Fill `variants` (4, n_operations) with what an orientation's variants are compared with.
 
@@ -169,7 +169,7 @@ def list_variants(a, symmetry, variants):
         variants[3, k] = s[0] * a[3] - s[1] * a[2] + s[2] * a[1] - s[3] * a[0]
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH_FINITE)
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, forceinline=True)
 def largest_product(variants, b):
     """Return |cos| of half the disorientation, as `nearest` does, on vector registers."""
     largest = 0.0
@@ -184,7 +184,7 @@ def largest_product(variants, b):
     return largest
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH_FINITE)
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, forceinline=True)
 def block_maxima(row, maxima):
     """Fill `maxima` with the largest value of each `BLOCK` of a row; return the largest of all."""
     largest = np.float32(-3e38)
@@ -198,7 +198,7 @@ def block_maxima(row, maxima):
     return largest
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH_FINITE)
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, forceinline=True)
 def _sum_exp(row, largest, maxima, scale):
     """Return the sum of ``exp(scale (row - largest))``, `maxima` from `block_maxima`."""
     total = 0.0
@@ -226,7 +226,7 @@ def _sum_exp(row, largest, maxima, scale):
     return total
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH)
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True)
 def keep_top(values, start, top, value):
     """Put those of `values` that belong there into the falling `value`, their index into `top`."""
     last = len(value) - 1
@@ -242,7 +242,7 @@ def keep_top(values, start, top, value):
             top[j] = start + i
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH)
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True)
 def _top_cells(logits, maxima, top, value):
     """Fill `top` with the indices of the largest logits, falling; `maxima` from `block_maxima`."""
     value[:] = np.float32(-3e38)

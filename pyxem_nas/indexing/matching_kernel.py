@@ -74,7 +74,7 @@ def draw(
                     )
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _multiply(a, n_inner, b, start, stride, width, out):
     """Fill `out` (n, width) with the product of the first columns of `a` (n, ...) and a matrix.
 
@@ -101,7 +101,7 @@ def _multiply(a, n_inner, b, start, stride, width, out):
                 out3[j] += a30 * x0 + a31 * x1 + a32 * x2 + a33 * x3
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _turn_over(descriptor, weights, turned):
     """Fill `turned` (n_azimuthal, n_radial or more) with a compressed, weighed, normed one."""
     n_radial, n_azimuthal = descriptor.shape
@@ -333,7 +333,7 @@ def _find_template(q, references, beams, symmetry, variant):
     return template, mirrored, -2 * np.arctan2(turn_z, turn_w)
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _multiply_one(projected, tiles, ranks, template, mirrored, products):
     """Fill in the product of one pattern and one template, per harmonic (n_harmonics, 2)."""
     tile, column = tiles[template // TILE], template % TILE

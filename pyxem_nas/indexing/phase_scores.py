@@ -131,7 +131,7 @@ def rate_phases(scores: PhaseScores) -> np.ndarray:
     return np.concatenate(get_set_judge("phase_judge").rate(scores, valid), axis=1)
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def predict_spots(
     matrix, vectors, amplitude, wavenumber, precession, width, inner, step, last, n_azimuthal, spots
 ):
@@ -186,7 +186,7 @@ def is_peak(polar, r, a):
     return True
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _height(polar, ring, turn):
     """Return a polar pattern's value between bins."""
     r, a = int(ring), int(turn)
@@ -197,7 +197,7 @@ def _height(polar, ring, turn):
     return max(low + fr * (high - low), 0.0)
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _cover(covered, spots, n_spots, strongest, inner, step):
     """Mark the bins near predicted spots, weak ones by less than 1."""
     n_radial, n_azimuthal = covered.shape
@@ -219,7 +219,7 @@ def _cover(covered, spots, n_spots, strongest, inner, step):
                 covered[r, bin_] = max(covered[r, bin_], share)
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _take_mean(covered, row):
     """Return the mean of the bins of a ring that the detector shows."""
     total, n_seen = 0.0, 0

@@ -44,7 +44,7 @@ def mark(start, stop, polar, centers, offsets, reaches, normalisation):
                     polar[i, r, a] = -1
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _wrap(polar, per_saturation, wrapped):
     """Copy a polar pattern as it counts, its first two azimuths once more behind the last."""
     n_azimuthal = polar.shape[1]
@@ -56,7 +56,7 @@ def _wrap(polar, per_saturation, wrapped):
             wrapped[r, n_azimuthal + a] = wrapped[r, a]
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _measure_peaks(wrapped):
     """Return the root of the summed squares of a polar pattern's local maxima, and their number.
 
@@ -83,7 +83,7 @@ def _measure_peaks(wrapped):
     return np.sqrt(total), total * total / max(fourth, np.float32(1e-30))
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _list_near(q, table, reach, distance, near):
     """List the reflections within their reach of the Ewald sphere; return their number."""
     w, x, y, z = q[0], q[1], q[2], q[3]
@@ -103,7 +103,7 @@ def _list_near(q, table, reach, distance, near):
     return n
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _list_spots(wrapped, q, table, reach, geometry, work):
     """List the spots that the search can excite; return their number, a multiple of `_LANES`.
 
@@ -180,7 +180,7 @@ def _hide_unseen(wrapped, spots, rings, n):
             spots[3, j] = np.float32(0)
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _sample(wrapped, spots, rings, n, shift, heights):
     """Fill `heights` with the pattern at each spot, turned by `shift` azimuthal bins."""
     width = np.int32(wrapped.shape[1])
@@ -205,7 +205,7 @@ def _sample(wrapped, spots, rings, n, shift, heights):
         out[j] = max(low + fractions[j] * (high - low), np.float32(0))
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _weigh(spots, n, tilt_x, tilt_y, weights):
     """Fill `weights` for an orientation tilted about x and y, in radians; return their power."""
     error, by_x, by_y = spots[0, :n], spots[1, :n], spots[2, :n]
@@ -229,7 +229,7 @@ def _weigh(spots, n, tilt_x, tilt_y, weights):
     return power
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _dot(weights, heights, n):
     weights, heights = weights[:n], heights[:n]
     total = np.float32(0)
@@ -238,14 +238,14 @@ def _dot(weights, heights, n):
     return total
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _score(spots, n, tilt_x, tilt_y, weights, heights):
     """Return sum(w p) / sqrt(sum(w^2)) over the spots of a tilted orientation."""
     power = _weigh(spots, n, tilt_x, tilt_y, weights)
     return _dot(weights, heights, n) / np.sqrt(power) if power > 0 else np.float32(0)
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _search_coarsely(wrapped, work, n, spacing, per_radian, turn):
     """Search a grid of tilts and turns; return the score of the orientation as it is.
 
@@ -277,7 +277,7 @@ def _search_coarsely(wrapped, work, n, spacing, per_radian, turn):
     return before
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _search_finely(wrapped, work, n, first_step, last_step, per_radian, turn):
     """Climb from the listed orientation by tilts and turns of falling size.
 
@@ -315,7 +315,7 @@ def _vertex(left, here, right):
     return min(max(0.5 * (right - left) / curvature, -1.0), 1.0)
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _climb_tilts(spots, n, angle, weights, heights, turn):
     """Tilt in steps of `angle`, to the nearest maximum of the score."""
     best = _score(spots, n, turn[0], turn[1], weights, heights)
@@ -359,7 +359,7 @@ def _turn_crystal(q, turn):
     _set_unit(q, q)
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _broaden(spots, n, broadening):
     """Add to the variance of the listed spots' rocking curves; their height falls with the width.
 
@@ -372,7 +372,7 @@ def _broaden(spots, n, broadening):
         amplitude[j] *= np.sqrt(np.sqrt(ratio))
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
 def _describe(weights, heights, n):
     """Return the number of predicted spots, of equal ones, and the power of the pattern there."""
     weights, heights = weights[:n], heights[:n]

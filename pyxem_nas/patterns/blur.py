@@ -14,7 +14,7 @@ _UNSEEN = np.float32(-1e30)  # a blurred pixel that the mask hides
 _BAND = 16  # rows that are blurred together
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=FASTMATH, forceinline=True, error_model="numpy")
 def _clean(pattern, weight, out):
     """Copy flat counts to float32; NaN, infinite and negative pixels become zero."""
     for i in range(pattern.size):
@@ -23,7 +23,7 @@ def _clean(pattern, weight, out):
         out[i] = value * weight[i] if good else np.float32(0)
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=FASTMATH, forceinline=True, error_model="numpy")
 def _add_pairs(out, source, start, near, far, centre, inner, outer):
     """Set (near is a first pair's distance) or increase `out` by two pairs of taps."""
     n = out.size
@@ -44,7 +44,7 @@ def _guard(kernel):
     return max(2, (kernel.size // 2 + 1) // 2 * 2)
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=FASTMATH, forceinline=True, error_model="numpy")
 def _convolve(out, source, start, step, kernel):
     """Convolve with a symmetric kernel: ``out[i]`` from ``source[start + i + t step]``."""
     radius = kernel.size // 2
@@ -55,7 +55,7 @@ def _convolve(out, source, start, step, kernel):
         _add_pairs(out, source, start, t * step, (t + 1) * step, centre, inner, outer)
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=FASTMATH, forceinline=True, error_model="numpy")
 def _mend_ends(source, width, kernel, out):
     """Redo the ends of rows, to which a flat convolution brings the neighbouring rows."""
     radius = kernel.size // 2
@@ -72,7 +72,7 @@ def _mend_ends(source, width, kernel, out):
                     out[row * width + x] += kernel[t] * source[row * width + other]
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=FASTMATH, forceinline=True, error_model="numpy")
 def _normalise(flat, scale):
     for i in range(flat.size):
         flat[i] = flat[i] * scale[i] if scale[i] > 0 else _UNSEEN
@@ -86,7 +86,7 @@ def make_blur_work(shape, kernel_y, kernel_x):
     return padded, np.zeros(_BAND * nx + 2 * _guard(kernel_x), np.float32)
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=FASTMATH, forceinline=True, error_model="numpy")
 def blur_into(blurred, pattern, weight, normalisation, kernel_y, kernel_x, work):
     """Blur a pattern; pixels where nothing is seen become hugely negative."""
     ny, nx = weight.shape
@@ -104,7 +104,7 @@ def blur_into(blurred, pattern, weight, normalisation, kernel_y, kernel_x, work)
         _normalise(out, scale[start:stop])
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=FASTMATH, forceinline=True, error_model="numpy")
 def blur_pattern(pattern, weight, normalisation, kernel_y, kernel_x, buffer, blurred):
     """Blur one pattern into `blurred`, without scratch of one's own; `buffer` is not used."""
     work = make_blur_work(weight.shape, kernel_y, kernel_x)

@@ -82,7 +82,7 @@ def compute_descriptors(
 # the gather. Arrays are sliced once per loop, not once per row, as slicing costs more than a row.
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, forceinline=True, error_model="numpy")
 def _locate(center_x, center_y, dx, dy, shape, index, fraction_x, fraction_y):
     """Find the pixel and the place in it of each sampling point; `_OUTSIDE` marks those outside."""
     ny, nx = shape
@@ -104,7 +104,7 @@ def _locate(center_x, center_y, dx, dy, shape, index, fraction_x, fraction_y):
         index[a] = y0 * width + x0
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, forceinline=True, error_model="numpy")
 def _interpolate(flat, width, index, fraction_x, fraction_y, out):
     """Interpolate a flat image bilinearly."""
     below = flat[np.uint64(width) :]
@@ -116,7 +116,7 @@ def _interpolate(flat, width, index, fraction_x, fraction_y, out):
         out[a] = upper + fraction_y[a] * (lower - upper)
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, forceinline=True, error_model="numpy")
 def _take_root(values, fraction_y, ring):
     """Fill a ring with square roots, -1 where unseen; return (least, greatest, number) of seen."""
     low = _BLANK
@@ -136,7 +136,7 @@ def _take_root(values, fraction_y, ring):
     return low, high, n_seen
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, forceinline=True, error_model="numpy")
 def _ring_median(ring, n_bins, low, high, n_seen):
     """Return the median of the seen bins of a ring, -1 if they are fewer than a quarter.
 
@@ -165,7 +165,7 @@ def _ring_median(ring, n_bins, low, high, n_seen):
     return low + np.float32(2) * quarter
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, forceinline=True, error_model="numpy")
 def _subtract(ring, level, out):
     """Fill `out` with what exceeds a level; return the sum of its squares."""
     power = np.float32(0)
@@ -185,7 +185,7 @@ def _make_ring_work(n_azimuthal):
     return index, np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32), ring
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=FASTMATH, forceinline=True, error_model="numpy")
 def _describe_into(descriptor, blurred, center_x, center_y, offsets, subtract, work):
     """Fill one descriptor from a blurred pattern."""
     n_radial, n_azimuthal = descriptor.shape
@@ -223,7 +223,7 @@ def _describe_into(descriptor, blurred, center_x, center_y, offsets, subtract, w
         whole[a] *= scale
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=FASTMATH, forceinline=True, error_model="numpy")
 def describe_pattern(blurred, center_x, center_y, offsets, subtract, descriptor):
     """Fill one descriptor from a blurred pattern, without scratch of one's own."""
     work = _make_ring_work(descriptor.shape[1])

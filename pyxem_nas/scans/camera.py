@@ -139,7 +139,7 @@ def _uniform(bits):
     return (bits >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=FASTMATH, forceinline=True, error_model="numpy")
 def _collect_spots(
     vectors, intensities, extinction, start, stop, matrix, p, weight, wavenumber, normal, state,
     spots, n_spots,
@@ -178,7 +178,7 @@ def _collect_spots(
     return _limit_spots(spots, first, n_spots, p.weak_cutoff, p.max_spots, weight), state
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=FASTMATH, forceinline=True, error_model="numpy")
 def _take_spots(positions, intensities, row, turn, p, weight, normal, state, spots, n_spots):
     """Append dynamical spots, turned by an angle; return (their number, state)."""
     c, s = np.cos(turn), np.sin(turn)
@@ -200,7 +200,7 @@ def _take_spots(positions, intensities, row, turn, p, weight, normal, state, spo
     return _limit_spots(spots, first, n_spots, 0.1 * p.weak_cutoff, 512.0, weight), state
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=FASTMATH, forceinline=True, error_model="numpy")
 def _scramble(spots, first, last, strongest, exponent, jitter, loss, normal, state):
     """Change the intensities of spots at random and lose some; return the random state."""
     for j in range(first, last):
@@ -232,7 +232,7 @@ def _limit_spots(spots, first, last, cutoff, max_spots, weight):
     return kept
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=FASTMATH, forceinline=True, error_model="numpy")
 def _draw_background(image, center_x, center_y, p, scale):
     """Fill the image with inelastic and amorphous background and the direct beam's tail."""
     n = image.shape[0]
@@ -259,7 +259,7 @@ def _draw_background(image, center_x, center_y, p, scale):
             image[y, x] = table[k] + (r - np.float32(k)) * (table[k + np.uint32(1)] - table[k])
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=FASTMATH, forceinline=True, error_model="numpy")
 def _draw_spot(image, x, y, sigma, electrons):
     """Add a Gaussian spot of `electrons` at column x, row y."""
     n = image.shape[0]
@@ -279,7 +279,7 @@ def _draw_spot(image, x, y, sigma, electrons):
             line[k] += height * profile[k]
 
 
-@numba.njit(cache=True, fastmath=FASTMATH, error_model="numpy")
+@numba.njit(cache=True, fastmath=FASTMATH, forceinline=True, error_model="numpy")
 def _expose(image, full_scale, gamma, poisson, normal, state):
     """Turn expected electrons into the camera's counts, 0 to 255, in place."""
     flat = image.ravel()
