@@ -7,13 +7,16 @@ training, no peaks to detect. Plain arrays only.
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 
 import numba
 import numpy as np
 
 from pyxem_nas.compiled_loops import run_rows
+from pyxem_nas.indexing import matching_device
 from pyxem_nas.indexing import matching_kernel as kernel
+from pyxem_nas.indexing.accelerator import has_gpu
 from pyxem_nas.indexing.match_library import (
     MatchingSettings,
     MatchLibrary,
@@ -34,8 +37,11 @@ __all__ = [
     "transform",
 ]
 
+_logger = logging.getLogger(__name__)
+
 N_CANDIDATES = 12  # distinct peaks: of 99 in 100 patterns one of them is right
 DISTINCT_COSINE = float(np.cos(np.deg2rad(6.0) / 2))  # peaks nearer than 6 degrees are one
+_refusals: list[str] = []  # why the GPU is not asked again in this process
 
 
 def transform(
@@ -77,8 +83,14 @@ def match_spectra(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct orientations of highest correlation; see `match_descriptors`.
 
-    `spectra` are `transform`'s.
+    `spectra` are `transform`'s. A GPU compares where TensorFlow has one, else the processor.
     """
+    if has_gpu() and not _refusals:
+        try:
+            return matching_device.match_on_device(spectra, library, n_best, DISTINCT_COSINE)
+        except Exception as error:  # of any kind: memory that another process took, a driver
+            _refusals.append(str(error))
+            _logger.warning("Matching on the GPU failed (%s); the processor does it", error)
     quaternions = np.zeros((len(spectra), n_best, 4))
     scores = np.zeros((len(spectra), n_best), np.float32)
     n_groups = -(-len(spectra) // kernel.GROUP)

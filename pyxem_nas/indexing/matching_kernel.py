@@ -249,6 +249,15 @@ def _choose_distinct(highest, references, symmetry, n_angles, cosine, quaternion
             n_kept += 1
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def choose(start, stop, highest, references, symmetry, n_angles, cosine, quaternions, scores):
+    """Fill in the distinct highest of maxima (n, n_tiles, 8, TILE) that are there already."""
+    for i in range(start, stop):
+        _choose_distinct(
+            highest[i], references, symmetry, n_angles, cosine, quaternions[i], scores[i]
+        )
+
+
 @cache
 def make_tables(
     n_angles: int, n_even: int

@@ -31,6 +31,7 @@ import platformdirs
 
 from pyxem_nas.bundles import ModelBundle, load_keras
 from pyxem_nas.file_writing import replacing
+from pyxem_nas.indexing.accelerator import has_gpu
 from pyxem_nas.patterns import DescriptorSpec, PatternSpec
 from pyxem_nas.scans import make_source
 
@@ -140,11 +141,7 @@ def choose_precision(precision: Precision = "auto") -> Literal["float32", "int8"
         raise ValueError(f"precision must be 'auto', 'float32' or 'int8', got {precision!r}")
     if precision != "auto":
         return precision
-    if not any(Path("/dev").glob("nvidia[0-9]*")):  # asking TensorFlow would take its import
-        return "int8"
-    import tensorflow as tf
-
-    return "float32" if tf.config.list_physical_devices("GPU") else "int8"
+    return "float32" if has_gpu() else "int8"
 
 
 def load_network(content: bytes, precision: Literal["float32", "int8"], sample: Sample) -> Network:
