@@ -41,6 +41,7 @@ except ImportError:
 __all__ = ["PhaseOrientationUDF"]
 
 _PATTERNS_PER_BLOCK = 1024  # a partition of LiberTEM may be half a GiB
+_MERLIN = ("MIBPartition", "MerlinLivePartition")  # LiberTEM's and LiberTEM-live's
 _COLUMNS = {
     "phase_id": np.int32,
     "phase_probability": np.float64,
@@ -72,7 +73,7 @@ class PhaseOrientationUDF(UDF):
         Size of a detector pixel in 1/angstrom, or a pair along y and x.
     center
         Direct-beam position (column, row) in pixels, shape (2,), or one for each position, shape
-        (ny, nx, 2).
+        (ny, nx, 2); as HyperSpy shows the patterns, see `rows_upwards`.
     follow_beam
         Take the centre of mass of the direct beam near `center`, in each pattern. Needs a `center`
         of shape (2,).
@@ -82,6 +83,10 @@ class PhaseOrientationUDF(UDF):
         Microscope; None: the bundle's.
     template_threshold, min_confidence, precision
         As in `index_phase_orientation`.
+    rows_upwards
+        Whether LiberTEM hands the rows of the detector in the reverse of HyperSpy's order, as it
+        does for Merlin detectors: the map would be mirrored. None: it does for .mib files and for
+        LiberTEM-live's "merlin". Center and mask are in HyperSpy's order.
 
     Raises
     ------
@@ -94,7 +99,7 @@ class PhaseOrientationUDF(UDF):
 
     See Also
     --------
-    pyxem_nas.calibration.find_centers
+    pyxem_nas.patterns.find_centers
 
     Examples
     --------
@@ -124,6 +129,7 @@ class PhaseOrientationUDF(UDF):
         template_threshold: float | None = None,
         min_confidence: float | None = None,
         precision: Precision = "auto",
+        rows_upwards: bool | None = None,
     ) -> None:
         if UDF is object:
             raise ImportError(
@@ -153,7 +159,16 @@ class PhaseOrientationUDF(UDF):
             template_threshold=template_threshold,
             min_confidence=min_confidence,
             precision=choose_precision(precision),
+            rows_upwards=rows_upwards,
         )
+
+    @classmethod
+    def new_for_partition(cls, kwargs: dict[str, Any], partition: Any, roi: Any) -> Any:
+        """Return LiberTEM's copy for a partition, which tells of which detector it is."""
+        if kwargs["rows_upwards"] is None:
+            kinds = {kind.__name__ for kind in type(partition).__mro__}
+            kwargs = {**kwargs, "rows_upwards": not kinds.isdisjoint(_MERLIN)}
+        return super().new_for_partition(kwargs, partition, roi)
 
     def get_preferred_input_dtype(self) -> Any:
         """Return LiberTEM's word for the detector's own dtype, as in `index_phase_orientation`."""
@@ -182,6 +197,8 @@ class PhaseOrientationUDF(UDF):
     def process_partition(self, partition: np.ndarray) -> None:
         """Index the patterns of a partition, shape (n, ny, nx), block by block."""
         plan = self.task_data.plan
+        if self.params.rows_upwards:
+            partition = partition[:, ::-1]
         centers = self._get_centers(partition)
         for start in range(0, len(partition), _PATTERNS_PER_BLOCK):
             block = slice(start, start + _PATTERNS_PER_BLOCK)

@@ -32,9 +32,10 @@ def write_mtex_script(path: Path | str, map_path: Path | str) -> None:
     Where the .ang file is there already, the crystal frames of its monoclinic phases, which MTEX
     takes otherwise than EDAX, are set to x along a and z along c*.
 
-    The script needs an MTEX that knows the option ``EulerCorrection`` of ``EBSD.load``. The
-    correction turns the Euler angles by 180 degrees about x into the frame of the map (x right, y
-    down), see :func:`save_map`.
+    The script needs MTEX 7, which knows the option ``EulerCorrection`` of ``EBSD.load``; older ones
+    pass it over without a word, so the script loads the file with two corrections and stops where
+    they make no difference. The correction turns the Euler angles by 180 degrees about x into the
+    frame of the map (x right, y down), see :func:`save_map`.
 
     Examples
     --------
@@ -60,9 +61,16 @@ def write_mtex_script(path: Path | str, map_path: Path | str) -> None:
         f"% Import {map_path.name} into MTEX, written by pyxem_nas\n"
         "% Positions: x right, y down. Euler angles: x right, y up, z out of the map.\n"
         f"fname = fullfile({folder}, '{name}');\n"
+        "needed = ['needs MTEX 7: this MTEX does not know EulerCorrection and would leave the ' ...\n"
+        "    'Euler angles turned by 180 degrees against the map'];\n"
+        "if ~exist('plottingConvention', 'class'), error(needed); end\n"
         "plottingConvention.default('y↓→x');\n"
-        "eulerCorrection = rotation.byAxisAngle(xvector, 180*degree);\n"
-        "ebsd = EBSD.load(fname, 'EulerCorrection', eulerCorrection);\n"
+        "load_turned = @(turn) EBSD.load(fname, 'EulerCorrection', ...\n"
+        "    rotation.byAxisAngle(xvector, turn));\n"
+        "ebsd = load_turned(180*degree);\n"
+        "% an option that is not known is passed over without a word: see that it does something\n"
+        "asStored = load_turned(0);\n"
+        "if max(angle(ebsd.rotations(:), asStored.rotations(:))) < 1*degree, error(needed); end\n"
         f"{_mtex_frames(map_path)}"
         "plot(ebsd);\n",
         encoding="utf-8",

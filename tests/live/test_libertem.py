@@ -3,11 +3,13 @@
 import importlib.util
 import sys
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
+from conftest import shared_data
 
-from pyxem_nas import ModelBundle, example_phases, simulate_scan
+from pyxem_nas import ModelBundle, evaluate, example_phases, simulate_scan
 from pyxem_nas.live.libertem import PhaseOrientationUDF
 
 SHAPE = (6, 8)
@@ -150,3 +152,83 @@ def test_wrong_use_is_said(inline, file):
     udf = PhaseOrientationUDF("silver", scale=SCALE, center=np.zeros((3, 3, 2)))
     with pytest.raises(Exception, match=r"center must have shape .* got \(3, 3, 2\)"):
         inline.run_udf(dataset=data, udf=udf)
+
+
+@pytest.fixture(scope="module")
+def merlin(tmp_path_factory):
+    """Return a real .mib file, and the same with simulated patterns in its frames."""
+    folder = tmp_path_factory.mktemp("merlin")
+    with zipfile.ZipFile(shared_data("files/Merlin_navigation4x2_ROI.zip")) as archive:
+        archive.extractall(folder)
+    real = folder / "001_4x2_6bit.mib"
+    scan, truth = simulate_scan(
+        example_phases("silver"), (2, 4), ModelBundle.load("silver").acquisition, seed=6,
+        pattern_shape=(256, 256), scale=0.0138, spot_sigma=2.8, vacuum_share=0, n_grains=1,
+    )  # fmt: skip
+    frames = np.frombuffer(real.read_bytes(), np.uint8).reshape(8, -1).copy()
+    n_header = frames.shape[1] - 256 * 256
+    # the file counts rows from the bottom of what HyperSpy shows
+    frames[:, n_header:] = scan.data.reshape(8, 256, 256)[:, ::-1].reshape(8, -1)
+    filled = folder / "filled.mib"
+    filled.write_bytes(frames.tobytes())
+    (folder / "filled.hdr").write_bytes(real.with_suffix(".hdr").read_bytes())
+    return {"real": real, "filled": filled}, truth, tuple(scan.calibration.center)
+
+
+@pytest.mark.parametrize("name", ["real", "filled"])
+@pytest.mark.parametrize("follow_beam", [False, True])
+def test_merlin_files_give_one_map_here_and_in_hyperspy(inline, merlin, name, follow_beam):
+    from pyxem_nas.patterns import read_scan
+
+    files, truth, center_of_filled = merlin
+    scan = read_scan(files[name])
+    scan.calibration.scale, scan.calibration.units = 0.0138, "1/angstrom"
+    # off the middle: its mirror is another place
+    center = center_of_filled if name == "filled" else (120.0, 140.0)
+    options = {"method": "network", "min_confidence": 0}
+    centers = np.array(center)
+    if follow_beam:
+        from pyxem_nas.patterns import beam_position
+
+        reach = max(2, round(0.12 / 0.0138))
+        column, row = (round(v) for v in center)
+        centers = np.array(
+            [beam_position(p, column, row, reach) for p in scan.data.compute().reshape(8, 256, 256)]
+        ).reshape(2, 4, 2)
+    reference = scan.index_phase_orientation("silver", center=centers, **options)
+    data = inline.load("mib", path=str(files[name].with_suffix(".hdr")), nav_shape=(2, 4))
+    from libertem.udf.raw import PickUDF
+
+    raw = inline.run_udf(dataset=data, udf=PickUDF(), roi=np.arange(8).reshape(2, 4) == 5)
+    raw = np.asarray(raw["intensity"].data)[0]
+    assert np.array_equal(raw[::-1], scan.data.reshape(8, 256, 256)[5].compute())
+    assert not np.array_equal(raw[::-1], raw), "else this test could not fail"
+    options |= {"scale": 0.0138, "center": center, "follow_beam": follow_beam}
+    udf = PhaseOrientationUDF("silver", **options)
+    xmap = udf.to_crystal_map(inline.run_udf(dataset=data, udf=udf))
+    assert_same(xmap, reference)
+    if name == "filled":
+        # and the map is right; with the rows as LiberTEM has them it would be mirrored
+        assert evaluate(xmap, truth).orientation_twin_forgiven["silver"].within_5 > 0.8
+        wrong = PhaseOrientationUDF("silver", **options, rows_upwards=False)
+        mirrored = wrong.to_crystal_map(inline.run_udf(dataset=data, udf=wrong))
+        assert evaluate(mirrored, truth).orientation_twin_forgiven["silver"].within_5 < 0.5
+
+
+def test_partitions_of_the_merlin_camera_are_known_by_their_class():
+    pytest.importorskip("libertem.api", reason="needs the extra live")
+
+    class MerlinLivePartition:  # LiberTEM-live's is not installed with the extra
+        pass
+
+    class DectrisLivePartition:
+        pass
+
+    def hands_rows_upwards(partition, **options):
+        udf = PhaseOrientationUDF("silver", scale=SCALE, center=CENTER, **options)
+        return udf.copy_for_partition(partition, None).params.rows_upwards
+
+    assert hands_rows_upwards(MerlinLivePartition())
+    assert not hands_rows_upwards(MerlinLivePartition(), rows_upwards=False)
+    assert not hands_rows_upwards(DectrisLivePartition())
+    assert hands_rows_upwards(DectrisLivePartition(), rows_upwards=True)

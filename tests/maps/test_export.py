@@ -391,7 +391,12 @@ def test_mtex_script_names_map_and_frame(tmp_path):
     write_mtex_script(tmp_path / "load_map.m", tmp_path / "it's.ctf")
     text = (tmp_path / "load_map.m").read_text(encoding="utf-8")
     assert "fullfile(fileparts(mfilename('fullpath')), 'it''s.ctf')" in text
-    assert "rotation.byAxisAngle(xvector, 180*degree)" in text
+    assert "rotation.byAxisAngle(xvector, turn)" in text and "load_turned(180*degree)" in text
+    # an MTEX that does not know the option would leave the angles as they are, without a word
+    lines = (tmp_path / "load_map.m").read_text().splitlines()
+    check = next(k for k, line in enumerate(lines) if "< 1*degree, error(needed)" in line)
+    assert any(line.startswith("needed = ['needs MTEX 7") for line in lines[:check])
+    assert lines[check + 1] == "plot(ebsd);"
     write_mtex_script(tmp_path / "load_map.m", tmp_path / "other" / "map.ang")
     assert f"fullfile('{(tmp_path / 'other').resolve()}', 'map.ang')" in (
         tmp_path / "load_map.m"
