@@ -1,5 +1,7 @@
 """What can be refused before the work is refused before it: no pattern is computed."""
 
+import re
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from hyperspy.axes import DataAxis
 from pyxem.signals import ElectronDiffraction2D, LazyElectronDiffraction2D
 
 from pyxem_nas import Acquisition, ModelBundle, simulate_scan
+from pyxem_nas.cli import main
 
 SHAPE = (2, 3)
 
@@ -84,6 +87,14 @@ def state(**metadata):
     return change
 
 
+def state_units_of_the_scan(unit):
+    def change(s):
+        for axis in s.axes_manager.navigation_axes:
+            axis.units = unit
+
+    return change
+
+
 CASES = {
     "step 0": (set_scan_axis(scale=0.0), {}, "has a step of 0"),
     "negative step": (set_scan_axis(scale=-5.0), {}, "has a step of -5"),
@@ -125,6 +136,67 @@ def test_no_block_is_computed_before_an_error(name, center, counted, bundle):
     with pytest.raises(ValueError, match=message):
         counted.signal.index_phase_orientation(bundle, **{"center": center, **options})
     assert counted.n_blocks == 0
+
+
+ON_THE_COMMAND_LINE = {name: case for name, case in CASES.items() if not case[1]} | {
+    "unit that no text format takes": (state_units_of_the_scan("s"), {}, "cannot be written.*'s'"),
+}
+
+
+@pytest.fixture
+def index(monkeypatch, counted, tmp_path):
+    """Return a function that runs `pyxem-nas index` on the counted scan: (exit code, stderr)."""
+    from pyxem_nas import patterns
+
+    (tmp_path / "scan.hspy").touch()
+    monkeypatch.setattr(patterns, "read_scan", lambda path, **settings: counted.signal)
+    monkeypatch.delenv("PYXEM_NAS_DEBUG", raising=False)
+
+    def run(capsys, *arguments):
+        words = ["pyxem-nas", "index", tmp_path / "scan.hspy", "--bundle", "silver", *arguments]
+        monkeypatch.setattr("sys.argv", list(map(str, words)))
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code, capsys.readouterr().err
+
+    return run
+
+
+@pytest.mark.parametrize("name", ON_THE_COMMAND_LINE)
+def test_no_block_is_computed_before_an_error_of_the_command(
+    name, index, counted, tmp_path, capsys
+):
+    change, _, message = ON_THE_COMMAND_LINE[name]
+    change(counted.signal)
+    code, said = index(capsys, "--output", tmp_path / "map.ctf")
+    assert code == 2 and "Traceback" not in said
+    if name == "radians in a wave":  # its way out is another here
+        message = "'rad/nm' counts radians.*--scale"
+    assert re.search(message, said)
+    assert counted.n_blocks == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.hspy"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("none/map.ctf", "make it first"), ("map.tif", "ends in .ctf"), ("folder.h5", "is a folder"),
+     ("file/map.h5", "not a folder|make it first"), ("there.h5", "--overwrite")],
+)  # fmt: skip
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    name, message, index, counted, tmp_path, capsys
+):
+    (tmp_path / "folder.h5").mkdir()
+    for there in ("file", "there.h5"):
+        (tmp_path / there).touch()
+    code, said = index(capsys, "--output", tmp_path / name)
+    assert code == 2 and re.search(message, said), said
+    assert counted.n_blocks == 0
+
+
+def test_the_count_counts_on_the_command_line(index, counted, tmp_path, capsys):
+    code, said = index(capsys, "--output", tmp_path / "map.h5", "--method", "network")
+    assert code in (None, 0), said
+    assert counted.n_blocks >= np.prod(SHAPE) and (tmp_path / "map.h5").exists()
 
 
 def test_a_store_that_cannot_be_is_refused_before_the_work(counted, bundle, tmp_path):

@@ -35,12 +35,22 @@ def split(requirement):
 
 def test_dependencies_are_those_of_the_project(project, recipe):
     wanted = dict(split(requirement) for requirement in project["dependencies"])
+    for part in ("run", "run_constraints"):  # a dictionary would hide what is there twice
+        names = [split(requirement)[0] for requirement in recipe["requirements"][part]]
+        assert len(names) == len(set(names))
     found = dict(split(requirement) for requirement in recipe["requirements"]["run"])
     assert found.pop("python") == ">=${{python_min}}"
     assert found == wanted
     extras = {r for group in project["optional-dependencies"].values() for r in group}
     constraints = dict(split(r) for r in recipe["requirements"]["run_constraints"])
     assert constraints == dict(split(requirement) for requirement in extras)
+
+
+def test_the_host_builds_with_what_the_project_does(recipe):
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    host = dict(split(r) for r in recipe["requirements"]["host"] if not r.startswith("python "))
+    assert host.pop("pip") == ""
+    assert host == dict(split(requirement) for requirement in build)
 
 
 def test_name_version_python_and_command_are_those_of_the_project(project, recipe):

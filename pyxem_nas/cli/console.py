@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -25,6 +26,7 @@ __all__ = [
     "format_percent",
     "grow_tree",
     "log_progress",
+    "name_file",
     "print_json",
     "print_result",
     "say",
@@ -131,6 +133,17 @@ def format_percent(share: float) -> str:
     ('98.1 %', '-')
     """
     return "-" if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def name_file(path: Path, text: str) -> str:
+    """Return a text with the file that it is about before it, unless it begins with its name.
+
+    Examples
+    --------
+    >>> name_file(Path("a.blo"), "no unit"), name_file(Path("a.blo"), "'a.blo' is no scan")
+    ('a.blo: no unit', "'a.blo' is no scan")
+    """
+    return text if text.startswith(repr(str(path))) else f"{path}: {text}"
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pyxem_nas.cli import options as cli_options
 from pyxem_nas.cli.console import (
     collected_warnings,
     format_percent,
+    name_file,
     print_json,
     say,
     send_logs_to_stderr,
@@ -111,7 +112,7 @@ def index(
         except Exception as error:  # a bad file must not stop the others
             if len(files) == 1:
                 raise
-            say(f"Error: {file}: {error}", style="red")
+            say(f"Error: {name_file(file, str(error))}", style="red")
             result = {"error": f"{type(error).__name__}: {error}"}
         results.append({"scan": file} | result)
     if as_json:
@@ -147,7 +148,7 @@ def _index_file(
         settings = {**options, **stated.collect_settings(bundle, scan)}
         result = index_scan(scan, bundle, settings | {"store": store})
     for message in messages:
-        say(f"Warning: {file}: {message}", style="yellow")
+        say(f"Warning: {name_file(file, message)}", style="yellow")
     xmap = result.pop("map")
     result["files"] = write_maps(paths, xmap, overwrite=overwrite)
     remove_store(store)

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyxem_nas.cli import options as cli_options
-from pyxem_nas.cli.console import say, send_logs_to_stderr, show_status
+from pyxem_nas.cli.console import (
+    collected_warnings,
+    name_file,
+    say,
+    send_logs_to_stderr,
+    show_status,
+)
 from pyxem_nas.cli.index import describe_result, index_scan
 from pyxem_nas.cli.output import write_maps
 from pyxem_nas.file_writing import check_can_write
@@ -147,14 +153,17 @@ def _index_file(
         # an older map of a file that has changed since is replaced
         maps = _name_maps(path, templates)
         check_can_write(maps, overwrite=True)
-        scan = stated.read(path)
-        check_map_unit(maps, get_scan_axes(scan).unit)
-        bundle = stated.choose_bundle(phases, scan)
-        result = index_scan(scan, bundle, {**options, **stated.collect_settings(bundle, scan)})
+        with collected_warnings() as messages:
+            scan = stated.read(path)
+            check_map_unit(maps, get_scan_axes(scan).unit)
+            bundle = stated.choose_bundle(phases, scan)
+            result = index_scan(scan, bundle, {**options, **stated.collect_settings(bundle, scan)})
+        for message in messages:
+            say(f"Warning: {name_file(path, message)}", style="yellow")
         result["files"] = write_maps(maps, result.pop("map"), overwrite=True)
         result["seconds_after_writing"] = time.time() - path.stat().st_mtime
         say(describe_result(path, result))
     except Exception as error:  # a bad file must not stop the others
-        say(f"Error: {path}: {error}", style="red")
+        say(f"Error: {name_file(path, str(error))}", style="red")
         return {"error": f"{type(error).__name__}: {error}"}
     return result

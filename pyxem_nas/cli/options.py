@@ -251,11 +251,16 @@ class ScanOptions:
 
     def _get_acquisition(self, bundle: ModelBundle, scan: ElectronDiffraction2D) -> Acquisition:
         """Return the acquisition as stated, the rest the scan's, else the bundle's."""
-        from pyxem_nas.patterns import get_acquisition
+        from pyxem_nas.patterns import get_beam_energy, get_precession
 
-        stated = {"beam_energy": self.beam_energy, "precession_angle": self.precession}
-        stated = {name: value for name, value in stated.items() if value is not None}
-        return dataclasses.replace(get_acquisition(scan, bundle.acquisition), **stated)
+        # what is stated is not looked for in the file, where it may be wrong
+        energy, precession = self.beam_energy, self.precession
+        found = {
+            "beam_energy": get_beam_energy(scan) if energy is None else energy,
+            "precession_angle": get_precession(scan) if precession is None else precession,
+        }
+        found = {name: value for name, value in found.items() if value is not None}
+        return dataclasses.replace(bundle.acquisition, **found)
 
     def parse_center(self) -> str | tuple[float, float] | None:
         """Return what --center says: None, "auto" or x and y in pixels."""
@@ -382,9 +387,10 @@ def _check_calibrated(scan: ElectronDiffraction2D) -> None:
 
     try:
         get_scale(scan, 200.0)  # the energy matters to the value, not to whether there is one
-    except ValueError:
+    except ValueError as error:
         units = [str(axis.units) for axis in scan.axes_manager.signal_axes]
+        why = str(error).partition(";")[0]  # what follows is of signals in Python
         raise ValueError(
-            f"the patterns are not calibrated in reciprocal units, got {units!r}; give the size "
-            "of a detector pixel in 1/angstrom, e.g. --scale 0.0123"
+            f"the patterns are not calibrated in reciprocal units, got {units!r} ({why}); give the "
+            "size of a detector pixel in 1/angstrom, e.g. --scale 0.0123"
         ) from None

@@ -19,7 +19,12 @@ from pyxem_nas.patterns.sampler import PolarSampler, make_sampler
 from pyxem_nas.patterns.scan_axes import ScanAxes, check_navigation_mask, get_scan_axes
 from pyxem_nas.patterns.scan_files import read_scan
 from pyxem_nas.patterns.spec import DescriptorSpec, Detector, PatternSpec
-from pyxem_nas.patterns.stated import choose_scan_rotation, get_acquisition, get_beam_energy
+from pyxem_nas.patterns.stated import (
+    choose_scan_rotation,
+    get_acquisition,
+    get_beam_energy,
+    get_precession,
+)
 from pyxem_nas.patterns.units import convert_length, to_inverse_angstrom
 
 __all__ = [
@@ -45,6 +50,7 @@ __all__ = [
     "get_beam",
     "get_beam_energy",
     "get_centers",
+    "get_precession",
     "get_scale",
     "get_scan_axes",
     "make_sampler",

@@ -81,9 +81,15 @@ def _frames(file: h5py.File) -> list[h5py.Dataset]:
     group = file.get("entry/data")
     if group is None:
         return []
+    found = {name: group.get(name) for name in sorted(group)}
     # a link to a data file that is missing gives None
-    found = [group.get(name) for name in sorted(group)]
-    return [data for data in found if getattr(data, "ndim", 0) == 3]
+    missing = [group.get(name, getlink=True).filename for name in found if found[name] is None]
+    if missing:
+        raise ValueError(
+            f"its frames are in files that must lie beside it, of which {missing[0]!r} is missing"
+            + (f", and {len(missing) - 1} more" if len(missing) > 1 else "")
+        )
+    return [data for data in found.values() if getattr(data, "ndim", 0) == 3]
 
 
 def stack_frames(path: Path, *, lazy: bool) -> Any:

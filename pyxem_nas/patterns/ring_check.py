@@ -56,6 +56,13 @@ def warn_of_wrong_scale(
             stacklevel=3,
         )
         return
+    if max(detector.scale) > first_ring:
+        warnings.warn(
+            f"a pixel is {max(detector.scale):.3g} 1/angstrom wide, the first ring of the phases "
+            f"lies within it, at {first_ring:.2g}: check the scale",
+            stacklevel=3,
+        )
+        return
     sample, where, binned = _bin_pixels(*_take_sample(patterns, centers), detector)
     expected = [_expected_profile(reflections, k, spec) for k in range(reflections.n_phases)]
     fits = []

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import io
-import struct
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stderr
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyxem_nas.file_reading import reading, silenced
+from pyxem_nas.patterns.file_checks import check_empad, check_scan_file, is_complete_blockfile
 from pyxem_nas.patterns.hdf5_files import recognize_hdf5, stack_frames
 from pyxem_nas.patterns.units import convert_length, to_inverse_angstrom
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["read_scan"]
 
-_MAX_PROMISE = 100  # times a block file's size, by its header
 _HDF5 = (".h5", ".hdf5", ".hdf", ".emd")
 _STREAMS = (".mib", ".tvips", ".h5")  # of cameras, which may not know the shape of the scan
 _SHAPE_HINT = "give the scan's shape, scan_shape=(rows, columns), --scan-shape ROWS,COLUMNS"
@@ -70,18 +69,19 @@ def read_scan(
     """
     suffix = path.suffix.lower()
     with reading(path, "by HyperSpy"), silenced("hyperspy.io"):  # what it logs is raised, too
-        if suffix == ".blo":
-            _check_blockfile(path)
+        check_scan_file(path, reader)
         if reader is None:
             reader = _recognize(path)
-        signals = _load(path, reader, lazy)
+        signals = _load(path, reader, lazy, as_line=scan_shape is not None)
     scan = _choose_scan(path, [_with_navigation(signal) for signal in signals])
     scan = _put_patterns_last(scan)
     if reader in ("EMPAD", "Topspin") or suffix == ".app5":
         # the middle of the camera, which these readers give for the centre, is no measurement
         for axis in scan.axes_manager.signal_axes:
             axis.offset = 0.0
+    _set_tvips(scan)
     _check_frame_size(path, scan)
+    _warn_of_frames_left_out(path, scan)
     return _shape_scan(path, scan, scan_shape)
 
 
@@ -98,26 +98,27 @@ def _recognize(path: Path) -> str | None:
     return None
 
 
-def _load(path: Path, reader: str | None, lazy: bool) -> list[Any]:
-    """Return the signals in a file."""
+def _load(path: Path, reader: str | None, lazy: bool, *, as_line: bool) -> list[Any]:
+    """Return the signals in a file; of a Merlin stream `as_line` all frames, in no shape."""
     import hyperspy.api as hs
 
-    if reader is not None:
-        _check_reader(path, reader)
-        if reader.lower() == "arina":
-            return [stack_frames(path, lazy=lazy)]  # HyperSpy's reader has no lazy way
+    suffix = path.suffix.lower()
+    kind = (reader or suffix).lower().removeprefix(".")
     settings: dict[str, Any] = {"signal_type": "electron_diffraction"}
     settings["escape_square_brackets"] = True  # else taken for a pattern of several names
     if reader is not None:
+        _check_reader(path, reader)
+        if kind == "arina":
+            return [stack_frames(path, lazy=lazy)]  # HyperSpy's reader has no lazy way
         known = inspect.signature(hs.load).parameters  # HyperSpy 2.4 renamed it
         settings["file_format" if "file_format" in known else "reader"] = reader
-    # a block file of one row or column is read right in the lazy way only, one that ended early,
-    # with zeros for what is missing, in the other only
-    is_blockfile = path.suffix.lower() == ".blo"
-    by_pieces = _is_complete(path) if is_blockfile else lazy
+    if kind in ("mib", "quantumdetector") and as_line:
+        # more than there are: else frames that the header's lines do not take up are left out
+        settings["navigation_shape"] = (2**40,)
+    by_pieces = _is_read_by_pieces(path, kind, lazy)
     try:
         # TopSpin's reader has a progress bar that cannot be turned off from here
-        with redirect_stderr(io.StringIO()) if path.suffix.lower() == ".app5" else nullcontext():
+        with redirect_stderr(io.StringIO()) if suffix == ".app5" else nullcontext():
             try:
                 loaded = hs.load(str(path), lazy=by_pieces, **settings)
             except NotImplementedError:  # of readers that are not lazy
@@ -130,10 +131,23 @@ def _load(path: Path, reader: str | None, lazy: bool) -> list[Any]:
             f"several readers might fit, {names}; choose one, reader=..., --reader ..."
         ) from error
     signals = loaded if isinstance(loaded, list) else [loaded]
-    if is_blockfile and by_pieces and not lazy:
+    if kind == "empad":
+        check_empad(path, max(signals[0].axes_manager.navigation_size, 1))
+    if by_pieces and not lazy:
         for signal in signals:
             signal.compute(show_progressbar=False)
     return signals
+
+
+def _is_read_by_pieces(path: Path, kind: str, lazy: bool) -> bool:
+    """Return whether to load a file lazily, whatever is made of it then."""
+    if kind in ("blo", "blockfile"):
+        # one row or column is read right in the lazy way only; a scan that ended early, with zeros
+        # for what is missing, in the other only
+        return is_complete_blockfile(path)
+    if kind in ("prz", "pantarhei"):
+        return False  # the lazy way takes compressed numbers for pixels
+    return lazy or kind == "empad"  # whose frames are looked for before they are read
 
 
 def _check_reader(path: Path, reader: str) -> None:
@@ -155,7 +169,11 @@ def _check_reader(path: Path, reader: str) -> None:
 def _with_navigation(signal: Any) -> Any:
     """Return a signal of three or four axes with the last two as the detector's."""
     axes = signal.axes_manager._axes
-    if len(axes) in (3, 4) and not signal.axes_manager.navigation_axes:  # py4DSTEM, Arina
+    if [axis.name for axis in axes] == ["Q_y", "Q_x", "R_y", "R_x"]:
+        signal = _reverse_axes(signal)  # of old py4DSTEM files HyperSpy transposes the whole array
+        axes = signal.axes_manager._axes
+    told = bool(signal.axes_manager.navigation_axes) and bool(signal.axes_manager.signal_axes)
+    if len(axes) in (3, 4) and not told:  # py4DSTEM, Arina
         for axis in axes[:-2]:
             axis.navigate = True
         for axis in axes[-2:]:
@@ -164,14 +182,31 @@ def _with_navigation(signal: Any) -> Any:
     return signal
 
 
+def _reverse_axes(signal: Any) -> Any:
+    """Return a signal whose array is transposed, the first two axes those of the scan."""
+    axes = [axis.get_axis_dictionary() for axis in signal.axes_manager._axes[::-1]]
+    for k, axis in enumerate(axes):
+        axis["navigate"] = k < 2
+    return type(signal)(
+        signal.data.T,
+        axes=axes,
+        metadata=signal.metadata.as_dictionary(),
+        original_metadata=signal.original_metadata.as_dictionary(),
+    )
+
+
 def _choose_scan(path: Path, signals: Sequence[Any]) -> ElectronDiffraction2D:
     """Return the one signal that is a scan: images beside it have no navigation axes."""
     from pyxem.signals import ElectronDiffraction2D
 
     patterns = [signal for signal in signals if isinstance(signal, ElectronDiffraction2D)]
-    scans = [signal for signal in patterns if signal.axes_manager.navigation_dimension]
-    if len(scans) != 1:
-        scans = patterns if len(signals) == 1 else scans
+    dimensions = [signal.axes_manager.navigation_dimension for signal in patterns]
+    scans = [signal for signal, n in zip(patterns, dimensions, strict=True) if n]
+    if len(scans) > 1 and dimensions.count(2) == 1:  # stacks of images beside a scan of two axes
+        scans = [patterns[dimensions.index(2)]]
+    elif not scans:  # a single pattern, beside images at most
+        told = [s for s in patterns if _is_reciprocal(s.axes_manager.signal_axes[0].units)]
+        scans = patterns if len(patterns) == 1 else told
     if len(scans) == 1:
         return scans[0]
     listed = "; ".join(f"{k}: {signal!r}" for k, signal in enumerate(signals))
@@ -216,6 +251,34 @@ def _is_reciprocal(units: Any) -> bool | None:
     except ValueError:
         return None
     return True
+
+
+def _set_tvips(scan: ElectronDiffraction2D) -> None:
+    """Set what the header of a TVIPS camera's stream means, which its reader takes otherwise.
+
+    Its pixels are those of the camera in nm, no calibration, its high tension is in volts; HyperSpy
+    writes both in the units of its signals, and its name beside them.
+    """
+    header = scan.original_metadata.get_item("tvips_header")
+    if header is None or "HYPERSPY" in str(header.get_item("dummy")):
+        return
+    for axis in scan.axes_manager.signal_axes:
+        axis.scale, axis.offset, axis.units = 1.0, 0.0, "px"
+    volts = float(header.get_item("ht") or 0)
+    if volts > 5000:
+        scan.metadata.set_item("Acquisition_instrument.TEM.beam_energy", volts / 1000)
+
+
+def _warn_of_frames_left_out(path: Path, scan: ElectronDiffraction2D) -> None:
+    """Warn where HyperSpy leaves out frames of a Merlin camera that fill no line."""
+    n = scan.original_metadata.get_item("mib_properties.frame_number_in_file")
+    n_read = max(scan.axes_manager.navigation_size, 1)
+    if n is not None and n > n_read:
+        warnings.warn(
+            f"{str(path)!r} holds {n} frames, of which {n_read} are read, as lines of "
+            f"{scan.axes_manager.navigation_shape[0]}; if that is not the scan, {_SHAPE_HINT}",
+            stacklevel=3,
+        )
 
 
 def _check_frame_size(path: Path, scan: ElectronDiffraction2D) -> None:
@@ -270,37 +333,3 @@ def _shape_scan(
         metadata=scan.metadata.as_dictionary(),
         original_metadata=scan.original_metadata.as_dictionary(),
     )
-
-
-def _check_blockfile(path: Path) -> None:
-    """Raise ValueError where a .blo file's header promises far more than the file can hold.
-
-    A scan that ended early is no fault, but of a damaged header HyperSpy would list, for hours, the
-    pieces of billions of patterns.
-    """
-    side, nx, ny, size = _read_blockfile_header(path)
-    promised = nx * ny * (side**2 + 6)
-    if promised > _MAX_PROMISE * size:
-        raise ValueError(
-            f"its header promises {ny} x {nx} patterns of {side} x {side} pixels, "
-            f"{promised:,} bytes; the file has {size:,}"
-        )
-
-
-def _is_complete(path: Path) -> bool:
-    """Return whether a .blo file holds all patterns that its header promises."""
-    with path.open("rb") as file:
-        file.seek(12)
-        start = struct.unpack("<I", file.read(4))[0]
-    side, nx, ny, size = _read_blockfile_header(path)
-    return start + nx * ny * (side**2 + 6) <= size
-
-
-def _read_blockfile_header(path: Path) -> tuple[int, int, int, int]:
-    """Return pixels along a side, columns, rows and bytes of a .blo file."""
-    with path.open("rb") as file:
-        header = file.read(28)
-    if len(header) < 28:
-        raise ValueError("it is no block file: its header is cut off")
-    side, _, nx, ny = struct.unpack("<4H", header[20:])
-    return side, nx, ny, path.stat().st_size

@@ -18,7 +18,7 @@ HOW_TO_CALIBRATE = (
     'calibrate the signal first, e.g. s.calibration(scale=0.0123, units="$A^{-1}$") or '
     "s.calibration.scale, s.calibration.units = ..."
 )
-_NO_UNIT = {"", "1", "px", "pixel", "pixels", "<undefined>", "none", "undefined"}
+_NO_UNIT = {"", "1", "px", "pix", "pixel", "pixels", "<undefined>", "none", "undefined"}
 # not re.IGNORECASE where a letter means two things: pint's "a" is a year, its "Mrad" a megaradian
 _ANGSTROM = re.compile(r"(?<![A-Za-z])(A|Å|[Åå]ngstr[oö]ms?|(?i:ang(str[oö]ms?)?))(?![A-Za-z])")
 _ANGLES = {
@@ -34,7 +34,7 @@ def has_unit(units: Any) -> bool:
     """Return whether an axis has a unit, other than pixels."""
     text = str(units).strip()
     # pint takes "px" for the typographer's, a length
-    return text.lower() not in _NO_UNIT and not re.search(r"\b(px|pixels?)\b", text)
+    return text.lower() not in _NO_UNIT and not re.search(r"\b(px|pix|pixels?)\b", text)
 
 
 def to_inverse_angstrom(units: Any, beam_energy: float | None = None) -> float:

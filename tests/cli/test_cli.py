@@ -262,6 +262,20 @@ def test_stated_beam_energy_leaves_the_precession_of_the_bundle(folder):
     assert stated["acquisition"] == Acquisition(120, np.rad2deg(0.01))
 
 
+@pytest.mark.parametrize("wrong", ["200 kV", 2e5])
+def test_a_stated_beam_energy_stands_for_a_wrong_one_of_the_file(wrong, folder):
+    from pyxem_nas.bundles.bundle import ModelBundle
+
+    bundle = ModelBundle.load(folder / "silver.nas")
+    scan, _ = simulate_scan(example_phases("silver"), (2,), ACQUISITION, seed=0)
+    scan.metadata.set_item("Acquisition_instrument.TEM.beam_energy", wrong)
+    scan.metadata.set_item("Acquisition_instrument.TEM.rocking_angle", "0.7 deg")
+    with pytest.raises(ValueError, match="in kV"):
+        cli_options.ScanOptions(precession=0.7).collect_settings(bundle, scan)
+    stated = cli_options.ScanOptions(beam_energy=200, precession=0.5)
+    assert stated.collect_settings(bundle, scan)["acquisition"] == Acquisition(200, 0.5)
+
+
 def test_center_on_the_corner_is_looked_for_and_a_stated_scale_keeps_the_center():
     scan, _ = simulate_scan(example_phases("silver"), (2,), ACQUISITION, seed=0)
     center = list(scan.calibration.center)

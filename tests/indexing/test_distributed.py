@@ -87,7 +87,7 @@ def test_map_is_complete_and_the_same_when_a_worker_dies(client, bundle, images,
         return block
 
     local = lazy_signal(images).index_phase_orientation(bundle, **OPTIONS, show_progressbar=False)
-    with client.as_current(), dask.config.set(scheduler=client.get):
+    with client.as_current(), dask.config.set(scheduler="dask.distributed"):
         xmap = lazy_signal(images, load).index_phase_orientation(
             bundle, **OPTIONS, show_progressbar=False
         )
@@ -106,7 +106,7 @@ def test_progress_is_that_of_the_cluster_and_can_be_silenced(client, bundle, ima
     shown = []
     monkeypatch.setattr(distributed, "progress", lambda *args: shown.append(args))
     s = lazy_signal(images[:16])
-    with client.as_current(), dask.config.set(scheduler=client.get):
+    with client.as_current(), dask.config.set(scheduler="dask.distributed"):
         s.index_phase_orientation(bundle, **OPTIONS, show_progressbar=False)
         assert not shown
         s.index_phase_orientation(bundle, **OPTIONS, show_progressbar=True)

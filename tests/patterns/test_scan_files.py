@@ -196,6 +196,52 @@ def test_a_reader_is_chosen_or_the_choice_is_said(images, tmp_path):
             assert read_scan(path, reader=reader).data.shape == (3, 24, 20)
 
 
+def write_old_py4dstem(path, data):
+    """Write what py4DSTEM up to 0.12 did: axes dim1 to dim4, the version at the top group."""
+    with h5py.File(path, "w") as file:
+        top = file.create_group("4DSTEM_experiment")
+        top.attrs.update(emd_group_type=2, version_major=0, version_minor=7)
+        group = top.create_group("data/datacubes/datacube_0")
+        group.attrs["emd_group_type"] = 1
+        group["data"] = data
+        for k, (name, unit) in enumerate(
+            (("R_x", "[nm]"), ("R_y", "[nm]"), ("Q_x", "[A^-1]"), ("Q_y", "[A^-1]")), start=1
+        ):
+            axis = group.create_dataset(f"dim{k}", data=0.5 * np.arange(data.shape[k - 1]))
+            axis.attrs.update(name=name, units=unit)
+
+
+@LAZY
+def test_old_py4dstem_files_are_not_transposed(lazy, images, tmp_path):
+    # HyperSpy gives the transpose of the whole array: a mirrored map
+    write_old_py4dstem(tmp_path / "scan.h5", images)
+    scan = read_scan(tmp_path / "scan.h5", lazy=lazy)
+    np.testing.assert_array_equal(array_of(scan), images)
+    assert get_scan_axes(scan) == ((2, 3), (0.5, 0.5), "nm")
+    assert get_scale(scan) == (0.5, 0.5)
+
+
+def test_frames_of_arina_that_are_missing_are_named(images, tmp_path):
+    with h5py.File(tmp_path / "scan_master.h5", "w") as file:
+        file["entry/data/data_000001"] = images[0]
+        for k in (2, 3):
+            link = h5py.ExternalLink(f"scan_data_{k:06d}.h5", "entry/data/data")
+            file[f"entry/data/data_{k:06d}"] = link
+    with pytest.raises(ValueError, match=r"'scan_data_000002.h5' is missing, and 1 more"):
+        read_scan(tmp_path / "scan_master.h5")
+
+
+@LAZY
+def test_frames_of_empad_that_are_missing_are_said_before_they_are_read(lazy, tmp_path):
+    path = tmp_path / "scan.xml"
+    path.write_text('<root><raw_file filename="s.raw"/><pix_x>3</pix_x><pix_y>2</pix_y></root>')
+    with pytest.raises(ValueError, match=r"its frames are in 's.raw', which must lie beside"):
+        read_scan(path, lazy=lazy)
+    np.zeros((5, 130, 128), "<f4").tofile(tmp_path / "s.raw")
+    with pytest.raises(ValueError, match=r"'s.raw' holds 5 patterns of the 6"):
+        read_scan(path, lazy=lazy)
+
+
 # --------------------------------------------------------------------- streams
 
 
@@ -232,7 +278,113 @@ def test_tvips_is_one_line_or_what_is_stated(lazy):
         read_scan(path, lazy=lazy, scan_shape=(4, 2))
 
 
+def write_mib(path, frames, header=None):
+    """Write frames (n, ny, nx) of 8 to 32 bits as a Merlin camera does, and an .hdr file."""
+    bits = 8 * frames.dtype.itemsize
+    content = b""
+    for k, frame in enumerate(frames, start=1):
+        ny, nx = frame.shape
+        text = f"MQ1,{k:06d},00384,01,{nx:04d},{ny:04d},U{bits:02d},   1x1,01,2021-05-07 18:51:10"
+        text += ",0.1,0,0,0,3RX,MQ1A,2021-05-07T16:51:10.905800928Z,100000000ns,6,"
+        content += text.encode().ljust(384) + frame.astype(frame.dtype.newbyteorder(">")).tobytes()
+    path.write_bytes(content)
+    if header is not None:
+        keys = ("Frames in Acquisition (Number)", "Frames per Trigger (Number)")
+        lines = [f"{key}:\t{value}\n" for key, value in zip(keys, header, strict=True)]
+        path.with_suffix(".hdr").write_text("".join(["HDR,\t\n", *lines, "End\t"]))
+
+
+@LAZY
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+def test_merlin_frames_of_every_depth_keep_their_numbers(dtype, lazy, tmp_path):
+    frames = np.random.default_rng(5).integers(0, 250, (6, 24, 20)).astype(dtype)
+    write_mib(tmp_path / "scan.mib", frames, (6, 3))
+    scan = read_scan(tmp_path / "scan.mib", lazy=lazy)
+    assert scan.data.shape == (2, 3, 24, 20)
+    # HyperSpy shows the file's rows from the bottom
+    np.testing.assert_array_equal(array_of(scan).reshape(6, 24, 20), frames[:, ::-1])
+
+
+@LAZY
+def test_merlin_frames_that_fill_no_line_are_not_lost_without_a_word(lazy, tmp_path):
+    frames = np.random.default_rng(6).integers(0, 250, (12, 24, 20)).astype(np.uint16)
+    write_mib(tmp_path / "scan.mib", frames, (12, 5))  # a header that is wrong
+    with pytest.warns(UserWarning, match="holds 12 frames, of which 10 are read, as lines of 5"):
+        assert read_scan(tmp_path / "scan.mib", lazy=lazy).data.shape == (2, 5, 24, 20)
+    scan = read_scan(tmp_path / "scan.mib", lazy=lazy, scan_shape=(3, 4))
+    np.testing.assert_array_equal(array_of(scan).reshape(12, 24, 20), frames[:, ::-1])
+
+
+def test_files_that_are_not_what_their_suffix_says_are_refused(images, tmp_path):
+    write_mib(tmp_path / "raw.mib", images[0])
+    content = (tmp_path / "raw.mib").read_bytes()
+    (tmp_path / "raw.mib").write_bytes(content.replace(b",U16,", b",R64,"))
+    (tmp_path / "short.mib").write_bytes(content[:1000])
+    (tmp_path / "SCAN.MIB").write_bytes(content)
+    for name, text, match in (
+        ("raw.mib", None, "its frames are raw"),
+        ("short.mib", None, "no whole frame"),
+        ("SCAN.MIB", None, "rename .MIB"),
+        ("text.mib", "hello", "no file of a Merlin camera"),
+        ("scan.tvips", "hello", "_000.tvips"),
+        ("scan_001.tvips", "hello", "_000.tvips"),
+        ("scan.blo", "hello", "header is cut off"),
+        ("scan.zspy", "hello", "is a folder"),
+        ("scan.what", "hello", "has no reader for .what"),
+        ("scan", "hello", "no reader for a name without suffix"),
+    ):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match=match):
+            read_scan(tmp_path / name)
+    (tmp_path / "folder.blo").mkdir()
+    with pytest.raises(ValueError, match="it is a folder"):
+        read_scan(tmp_path / "folder.blo")
+
+
+def write_tvips(path, frames, *, pixel, tension, writer):
+    """Write frames (n, ny, nx) uint16 as a TVIPS camera does: a header, then a record a frame."""
+    head = np.zeros(14, "<u4")
+    ny, nx = frames.shape[1:]
+    head[:13] = 256, 2, nx, ny, 16, 0, 0, 1, 1, pixel, tension, 80, 60
+    content = head[:13].tobytes() + (writer * 40).encode()[:204]
+    record = np.zeros(15, "<u4")
+    for k, frame in enumerate(frames):
+        record[:7] = k, 1_600_000_000 + k, 0, 0, 0, 0, 2
+        content += record.tobytes() + frame.tobytes()
+    path.write_bytes(content)
+
+
+@LAZY
+def test_the_camera_of_tvips_states_no_scale_and_its_tension_in_volts(lazy, images, tmp_path):
+    path, frames = tmp_path / "scan_000.tvips", images.reshape(6, 24, 20)
+    write_tvips(path, frames, pixel=15600, tension=200_000, writer="TVIPS ")
+    scan = read_scan(path, lazy=lazy, scan_shape=(2, 3))
+    np.testing.assert_array_equal(array_of(scan), images)
+    with pytest.raises(ValueError, match="no unit"):  # 15600 is the camera's pixel in nm
+        get_scale(scan)
+    assert get_beam_energy(scan) == 200
+    write_tvips(path, frames, pixel=2, tension=200, writer="HYPERSPY ")
+    scan = read_scan(path, lazy=lazy, scan_shape=(2, 3))
+    assert get_scale(scan) == (0.2, 0.2) and get_beam_energy(scan) == 200
+
+
 # --------------------------------------------------------------------- .blo, .dm4
+
+
+@LAZY
+@pytest.mark.parametrize(
+    ("name", "scan_shape"), [("nanomegas_2x3", (3, 2)), ("silver/silver_52x16", (16, 52))]
+)
+def test_block_files_of_nanomegas(name, scan_shape, lazy):
+    path = shared_data(f"{name}.blo")
+    scan = read_scan(path, lazy=lazy)
+    content = path.read_bytes()
+    start = int.from_bytes(content[12:16], "little")
+    frames = np.frombuffer(content, np.uint8, offset=start).reshape(-1, 144**2 + 6)[:, 6:]
+    np.testing.assert_array_equal(array_of(scan), frames.reshape(*scan_shape, 144, 144))
+    with pytest.raises(ValueError, match="got 'cm'"):
+        get_scale(scan)
 
 
 @LAZY
@@ -302,3 +454,24 @@ def test_two_scans_in_a_file_are_listed(images, tmp_path, monkeypatch):
         ValueError, match=r"holds 2 scans .* 0: <.*; 1: <.*hs.load\(...\)\[0\].save"
     ):
         read_scan(path)
+
+
+def test_a_scan_of_two_axes_is_chosen_among_stacks_of_images(images, tmp_path, monkeypatch):
+    path = tmp_path / "scan.hspy"
+    ElectronDiffraction2D(images).save(path)
+    beside = [ElectronDiffraction2D(images[0]), ElectronDiffraction2D(images)]
+    monkeypatch.setattr(hs, "load", lambda *args, **settings: beside)
+    assert read_scan(path) is beside[1]
+
+
+@LAZY
+@pytest.mark.parametrize("suffix", ["emd", "nxs", "npy", "zspy", "tif", "prz"])
+@pytest.mark.parametrize("dtype", [np.uint8, ">u2", np.float32])
+def test_formats_that_hyperspy_writes_come_back(suffix, dtype, lazy, images, tmp_path):
+    path = tmp_path / f"scan.{suffix}"
+    expected = (images[0] if suffix == "tif" else images).astype(dtype)  # at most one axis
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ElectronDiffraction2D(expected).save(path)
+        scan = read_scan(path, lazy=lazy)
+    np.testing.assert_array_equal(array_of(scan), expected)
