@@ -15,7 +15,7 @@ import numpy as np
 
 from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.diffraction import Reflections
-from pyxem_nas.indexing import refinement_kernel
+from pyxem_nas.indexing import refinement_kernel, spot_lists
 from pyxem_nas.patterns import DescriptorSpec, PolarSampler
 
 #: Polar pattern that refinement correlates with: finer than the networks' descriptor.
@@ -210,7 +210,7 @@ def mark_unseen(
     reaches = np.ascontiguousarray(np.abs(offsets).max(axis=2))
     centers = np.asarray(centers, np.float32)
     arguments = polar, centers, offsets, reaches, sampler.normalisation
-    run_rows(refinement_kernel.mark, len(polar), *arguments)
+    run_rows(spot_lists.mark, len(polar), *arguments)
     return polar
 
 
@@ -228,8 +228,9 @@ def _tabulate(
     Returns
     -------
     table
-        Shape (6, n): x, y, z, half the squared length over the wavenumber, amplitude times the
-        share that precession leaves, half the inverse variance of the rocking curve.
+        Shape (6, n), n a multiple of 16: x, y, z, half the squared length over the wavenumber,
+        amplitude times the share that precession leaves, half the inverse variance of the rocking
+        curve; 0 beyond the reflections.
     reaches
         Shape (3, n): distance from the Ewald sphere below which a reflection is listed, for the
         coarse search, the fine search and the two scores.
@@ -243,4 +244,7 @@ def _tabulate(
     travel = first_step * np.array([[refinement_kernel.N_TILTS + 0.5], [2.0], [0.0]])
     reaches = 3.5 * np.sqrt(variance) + 1e-3 + np.sqrt(length2) * travel
     reaches[2] = 3.5 * np.sqrt(variance + broadening) + 1e-3
-    return table.astype(np.float32), reaches.astype(np.float32)
+    rest = -len(vectors) % spot_lists.LANES
+    table = np.pad(table, ((0, 0), (0, rest)))
+    reaches = np.pad(reaches, ((0, 0), (0, rest)), constant_values=-1)  # never listed
+    return np.ascontiguousarray(table, np.float32), np.ascontiguousarray(reaches, np.float32)

@@ -1,8 +1,9 @@
-"""The two inner loops of matching, at the rate of the machine's vector units.
+"""Inner loops of matching and refinement, at the rate of the machine's vector units.
 
 Owns what the compiler does not write well by itself: left to its own choice it takes vectors of 256
-bits where the machine has 512, and keeps sums in memory, which costs four fifths of the rate. Flat
-arrays only; no symmetry, no patterns. What a loop means is `matching_kernel`'s.
+bits where the machine has 512, keeps sums in memory, which costs four fifths of the rate, and makes
+lists number by number. Flat arrays only; no symmetry, no patterns. What a loop means is
+`matching_kernel`'s and `refinement_kernel`'s.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from llvmlite import binding, ir
 from numba.core import config, types
 from numba.extending import intrinsic
 
-__all__ = ["COLUMNS", "PLACES", "ROWS", "keep_highest", "multiply"]
+__all__ = ["COLUMNS", "PLACES", "ROWS", "keep_highest", "list_near", "multiply"]
 
 _FEATURES = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()
 _WIDE = "+avx512f" in _FEATURES
@@ -24,7 +25,7 @@ PLACES = 64  # places that a maximum tells apart, in the last bits of its number
 
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
 _VECTOR, _INTS = ir.VectorType(_FLOAT, _LANES), ir.VectorType(_INT, _LANES)
-_NONE = ir.Constant(_VECTOR, ir.Undefined)
+_NONE, _MASK = ir.Constant(_VECTOR, ir.Undefined), ir.VectorType(ir.IntType(1), _LANES)
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -60,6 +61,29 @@ def keep_highest(sums, n_angles, n_columns, highest):
     """
     for j in range(0, n_columns, _LANES):
         _keep_highest_block(sums, j, n_columns, n_angles, highest)
+
+
+@numba.njit(cache=True, error_model="numpy")
+def list_near(table, n_columns, x, y, z, reach, indices, n_most):
+    """List the columns whose distance from a plane is below their reach; return their number.
+
+    Parameters
+    ----------
+    table
+        Rows of `n_columns` numbers, float32, taken as flat: coordinates along x, y and z, and the
+        plane's place along its normal.
+    n_columns
+        A multiple of 16.
+    x, y, z
+        The normal, float32.
+    reach
+        Shape (n_columns,), float32.
+    indices
+        Space for `n_most` numbers and 32 more, int32.
+    n_most
+        Where the list ends; up to 16 more may be listed.
+    """
+    return _list_near(table, n_columns, x, y, z, reach, indices, n_most)
 
 
 # ------------------------------------------------------------------------- instructions
@@ -135,6 +159,42 @@ def _keep_highest_block(typing, sums, start, n_columns, n_angles, highest):
     return signature, write
 
 
+@intrinsic
+def _list_near(typing, table, n_columns, x, y, z, reach, indices, n_most):
+    """Do `list_near`."""
+    signature = types.int64(table, n_columns, x, y, z, reach, indices, n_most)
+
+    def write(context, builder, signature, arguments):
+        _, n_columns, *normal, _, _, n_most = arguments
+        rows, reach, out = (_get_data(context, builder, signature, arguments, i) for i in (0, 5, 6))
+        integer, none = n_columns.type, ir.Constant(_MASK, [0] * _LANES)
+        normal = [_repeat(builder, component, _NONE) for component in normal]
+        n_turns = builder.udiv(n_columns, integer(_LANES))
+        turn, (n_found,), finish = _begin_loop(builder, n_turns, [ir.IntType(64)(0)])
+        at = builder.mul(turn, integer(_LANES))
+        x, y, z, place = (
+            _load(builder, rows, builder.add(at, builder.mul(n_columns, integer(row))))
+            for row in range(4)
+        )
+        for column, component in zip((x, y, z), normal, strict=True):
+            part = builder.fmul(column, component, flags=("contract",))
+            place = builder.fsub(place, part, flags=("contract",))
+        bits = ir.Constant(_INTS, [0x7FFFFFFF] * _LANES)
+        distance = builder.bitcast(builder.and_(builder.bitcast(place, _INTS), bits), _VECTOR)
+        near = builder.fcmp_ordered("<", distance, _load(builder, reach, at))
+        room = builder.icmp_signed("<", n_found, builder.sext(n_most, ir.IntType(64)))
+        near = builder.select(room, near, none)
+        found = _repeat(builder, builder.trunc(at, _INT), ir.Constant(_INTS, ir.Undefined))
+        found = builder.add(found, ir.Constant(_INTS, list(range(_LANES))))
+        _store_chosen(builder, found, near, builder.gep(out, [n_found]))
+        count = builder.ctpop(builder.bitcast(near, ir.IntType(_LANES)))
+        total = builder.add(n_found, builder.zext(count, ir.IntType(64)))
+        finish([total])
+        return total
+
+    return signature, write
+
+
 def _combine(builder, a_even, a_odd, b_even, b_odd, c_even, c_odd, d_even, d_odd) -> list:
     """Return the correlations in four quarters of a turn, of templates and of mirror images."""
     add, subtract = builder.fadd, builder.fsub
@@ -193,3 +253,11 @@ def _load(builder, pointer, at):
 def _store(builder, vector, pointer, at) -> None:
     pointer = builder.bitcast(builder.gep(pointer, [at]), vector.type.as_pointer())
     builder.store(vector, pointer, align=4)
+
+
+def _store_chosen(builder, vector, mask, pointer) -> None:
+    """Store those numbers of a vector that a mask chooses, one beside the other."""
+    kind = ir.FunctionType(ir.VoidType(), [_INTS, _INT.as_pointer(), _MASK])
+    name = f"llvm.masked.compressstore.v{_LANES}i32"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    builder.call(function, [vector, pointer, mask])

@@ -7,7 +7,14 @@ import sys
 import numpy as np
 import pytest
 
-from pyxem_nas.indexing.vector_loops import COLUMNS, PLACES, ROWS, keep_highest, multiply
+from pyxem_nas.indexing.vector_loops import (
+    COLUMNS,
+    PLACES,
+    ROWS,
+    keep_highest,
+    list_near,
+    multiply,
+)
 
 
 def check_products():
@@ -48,6 +55,23 @@ def check_maxima(n_angles):
                 assert not found[3]
 
 
+def check_lists(n, n_most):
+    """List columns near a plane; what is beyond the list's end stays as it is."""
+    rng = np.random.default_rng(2)
+    table = rng.standard_normal((6, n)).astype(np.float32)
+    normal = np.float32([0.36, 0.48, 0.8])
+    reach = rng.uniform(-0.1, 0.5, n).astype(np.float32)
+    indices = np.full(n_most + 32, -7, np.int32)
+    n_found = list_near(table.ravel(), n, *normal, reach, indices, n_most)
+    expected = np.flatnonzero(np.abs(table[3] - normal @ table[:3]) < reach)
+    if len(expected) < n_most:
+        assert n_found == len(expected) > 0
+    else:
+        assert n_most <= n_found < n_most + 16
+    np.testing.assert_array_equal(indices[:n_found], expected[:n_found])
+    assert (indices[n_found:] == -7).all()
+
+
 def test_products_of_parts_are_those_of_numpy():
     check_products()
 
@@ -57,11 +81,16 @@ def test_maxima_are_those_of_all_correlations(n_angles):
     check_maxima(n_angles)
 
 
+@pytest.mark.parametrize(("n", "n_most"), [(16, 100), (496, 100), (496, 7)])
+def test_lists_are_those_of_numpy(n, n_most):
+    check_lists(n, n_most)
+
+
 def test_narrower_vectors_give_the_same():
     if not sys.platform.startswith("linux") or os.uname().machine != "x86_64":
         pytest.skip("names features of processors of one kind")
     code = "import test_vector_loops as t; assert t.COLUMNS == 16; t.check_products(); "
-    code += "t.check_maxima(36)"
+    code += "t.check_maxima(36); t.check_lists(496, 100); t.check_lists(496, 7)"
     environment = os.environ | {
         "NUMBA_CPU_NAME": "haswell",
         "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma",
