@@ -229,7 +229,8 @@ def index_phase_orientation(
         to hold the right one at 9 of 10 positions (`plausible_orientations`). Rotations are
         lab2crystal, in the frame x right, y up, z against the beam's way. Positions that are not
         indexed have ``phase_id = -1``. Where the beam was sought: `beam_column` and `beam_row` in
-        pixels, and `beam_seen`, 0 where its place is that of its neighbours. With `regularize` the
+        pixels, `beam_seen`, 0 where its place is that of its neighbours, and `beam_probability`,
+        that this is the beam and no other spot, one for the scan. With `regularize` the
         probabilities are those given the neighbours, and `regularized` is 1 where they changed the
         answer. With two overlaps: `phase_id_2` (-1 where there is no second crystal: its
         probability is below 0.5, unless `min_confidence` is 0), `rotation_2` (quaternions, shape
@@ -305,6 +306,7 @@ def index_phase_orientation(
         columns["beam_column"], columns["beam_row"] = centers.reshape(-1, 2).T
     if beam.was_sought:
         columns["beam_seen"] = beam.seen.ravel().astype(np.int8)
+        columns["beam_probability"] = np.full(beam.seen.size, beam.probability)
     return make_crystal_map(
         columns,
         bundle.phase_list,

@@ -48,6 +48,9 @@ def describe_beam(xmap: CrystalMap) -> str:
     )
     if "beam_seen" in xmap.prop:
         text += f" Seen in {100 * np.mean(xmap.prop['beam_seen']):.0f} % of the patterns."
+    if "beam_probability" in xmap.prop:
+        sure = float(xmap.prop["beam_probability"][0])
+        text += f" That this place is the beam, among all spots, has a probability of {sure:.3f}."
     if "distortion" in xmap.prop:
         long, short = np.linalg.svd(xmap.prop["distortion"][0].reshape(2, 2), compute_uv=False)
         text += (

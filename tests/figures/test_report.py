@@ -27,7 +27,7 @@ from pyxem_nas.figures.report_figures import (
 from pyxem_nas.figures.search_figure import plot_search
 from pyxem_nas.figures.solutions import make_viewer
 from pyxem_nas.maps.crystal_map import NOT_INDEXED, make_crystal_map
-from pyxem_nas.patterns import find_centers
+from pyxem_nas.patterns import find_centers, search_beam
 
 ACQUISITION = Acquisition(200, 0.5)
 
@@ -94,6 +94,24 @@ def test_report_is_one_file_with_all_in_it(scan, tmp_path):
         write_report(path, xmap)
     without = write_report(path, xmap, overwrite=True).read_text()
     assert Resources(without).tags.count("img") == 3
+
+
+def test_report_shows_where_the_beam_was_found_and_how_sure(scan, tmp_path):
+    s, _, bundle = scan
+    s = s.inav[:4, :4]
+    options = {"min_confidence": 0, "show_progressbar": False}
+    xmap = s.index_phase_orientation(bundle, center="auto", calibrate="auto", **options)
+    found = search_beam(s, (s.axes_manager.signal_axes[0].scale,) * 2)
+    assert (xmap.prop["beam_probability"] == found.probability).all()
+    page = Resources(write_report(tmp_path / "map.html", xmap).read_text())
+    texts = " ".join(page.texts)
+    assert "Direct beam" in texts and "Indexed with patterns" in texts
+    assert f"has a probability of {found.probability:.3f}" in texts
+    stated = s.index_phase_orientation(bundle, center=(72, 72), **options)
+    assert not any(name.startswith("beam") for name in stated.prop)
+    without = Resources(write_report(tmp_path / "stated.html", stated).read_text())
+    assert page.tags.count("img") == without.tags.count("img") + 1  # the map of the centre
+    assert "Direct beam" not in " ".join(without.texts)
 
 
 def test_statistics_count_positions_by_phase(scan, tmp_path):

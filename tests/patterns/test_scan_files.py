@@ -9,6 +9,7 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 from conftest import shared_data
+from dm4_files import write_dm4
 from pyxem.signals import ElectronDiffraction2D, LazyElectronDiffraction2D
 
 from pyxem_nas import Acquisition, save_map
@@ -414,22 +415,25 @@ def test_a_block_file_that_ended_early_has_zeros_for_the_rest(lazy, tmp_path):
 
 
 @LAZY
-@pytest.mark.parametrize("units", [("nm", "1/nm"), ("µm", "mrad"), ("", "")])
-def test_a_file_with_the_detector_first_is_turned(units, lazy, tmp_path):
-    # as Digital Micrograph may save it, (ky, kx, y, x); written as .hspy, for nobody writes .dm4
+@pytest.mark.parametrize("units", [("1/nm", "nm"), ("mrad", "µm"), ("", "")])
+def test_a_dm4_file_with_the_detector_first_is_turned(units, lazy, tmp_path):
     content = np.random.default_rng(4).poisson(3, (128, 128, 20, 21)).astype(np.uint8)
-    signal = ElectronDiffraction2D(content)
-    for axes, unit in (
-        (signal.axes_manager.signal_axes, units[0]),
-        (signal.axes_manager.navigation_axes, units[1]),
-    ):
-        for axis in axes:
-            axis.scale, axis.units = 0.25, unit
-    signal.save(tmp_path / "scan.hspy")
+    write_dm4(tmp_path / "scan.dm4", content, np.repeat(units, 2).tolist(), (0.3, 0.3, 2, 2))
     with pytest.warns(UserWarning, match="swapped: 20 x 21 patterns of 128 x 128 pixels"):
-        scan = read_scan(tmp_path / "scan.hspy", lazy=lazy)
+        scan = read_scan(tmp_path / "scan.dm4", lazy=lazy)
     np.testing.assert_array_equal(array_of(scan), content.transpose(2, 3, 0, 1))
-    assert {str(axis.units) for axis in scan.axes_manager.signal_axes} <= {units[1], "<undefined>"}
+    assert {str(axis.units) for axis in scan.axes_manager.signal_axes} <= {units[0], "<undefined>"}
+    assert [axis.scale for axis in scan.axes_manager.navigation_axes] == [2, 2]
+    assert get_beam_energy(scan) == 200
+
+
+@LAZY
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_dm4_file_with_the_scan_first_is_not_turned(dtype, lazy, images, tmp_path):
+    write_dm4(tmp_path / "scan.dm4", images.astype(dtype), ("nm", "nm", "1/nm", "1/nm"), (2,) * 4)
+    scan = read_scan(tmp_path / "scan.dm4", lazy=lazy)
+    np.testing.assert_array_equal(array_of(scan), images)
+    assert get_scan_axes(scan) == ((2, 3), (2, 2), "nm") and get_scale(scan) == (0.2, 0.2)
 
 
 @pytest.mark.parametrize("units", [("1/nm", "nm"), ("", "nm"), ("", "")])
