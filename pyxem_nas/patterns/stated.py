@@ -100,8 +100,8 @@ def choose_scan_rotation(s: BaseSignal, stated: float | None) -> float:
     if found:
         warnings.warn(
             f"the file states a scan rotation of {found:g} degrees, not in which sense: the map is "
-            f"not turned. Pass scan_rotation={found:g} or {-found:g} (--scan-rotation; docs/frames.md"
-            " says how to tell), or 0 to leave it so",
+            f"not turned. Pass scan_rotation={found:g} or {-found:g} (--scan-rotation; "
+            "docs/frames.md says how to tell), or 0 to leave it so",
             stacklevel=3,
         )
     return 0.0
