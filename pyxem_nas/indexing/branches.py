@@ -27,7 +27,7 @@ from pyxem_nas.indexing.matching_kernel import drop_known
 from pyxem_nas.indexing.plan import IndexingPlan
 from pyxem_nas.indexing.predictor import Predictor
 from pyxem_nas.indexing.refinement import RatedCandidates, refine_candidates
-from pyxem_nas.indexing.result_rows import MATCH, NETWORK, OTHER, TEMPLATE, put_answers
+from pyxem_nas.indexing.result_rows import MATCH, NETWORK, OTHER, RATED, TEMPLATE, put_answers
 
 _N_TEMPLATES = 3  # best of pyxem's templates that refinement and judge see, with their twins
 # the judges of a branch, with and without refinement
@@ -69,7 +69,8 @@ def orient(
     -------
     answers
         What `rank_candidates` returns; "mass", its probability as the judge gives it;
-        "probability", NaN where the judge is not calibrated; "indexed_by".
+        "probability", NaN where the judge is not calibrated; "indexed_by"; of the first answer
+        `RATED`, NaN where it was not rated so.
     """
     branch = plan.branches[phase_id]
     if callable(branch):
@@ -201,8 +202,10 @@ def _conclude(predictor, phase_id, rated, candidates, judge, plan) -> dict[str, 
         answers["n_plausible"][:] = 0
     winner = probability.argmax(axis=1)
     answers["indexed_by"] = candidates.origin[winner]
-    matching = np.full(probability.shape, np.nan) if rated.matching is None else rated.matching
-    answers["matching"] = matching[np.arange(len(winner)), winner].astype(float)
+    for name in RATED:
+        scores = getattr(rated, name)
+        scores = np.full(probability.shape, np.nan) if scores is None else scores
+        answers[name] = scores[np.arange(len(winner)), winner].astype(float)
     return answers
 
 

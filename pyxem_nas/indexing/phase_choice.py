@@ -19,7 +19,7 @@ from pyxem_nas.indexing.matching import score_spectra
 from pyxem_nas.indexing.phase_scores import judge_phases, score_phase
 from pyxem_nas.indexing.plan import IndexingPlan
 from pyxem_nas.indexing.predictor import Predictor
-from pyxem_nas.indexing.result_rows import empty_answers, put_answers, tabulate
+from pyxem_nas.indexing.result_rows import RATED, empty_answers, put_answers, tabulate
 
 
 def choose_phases(
@@ -154,12 +154,15 @@ def _score(predictor, phase_id, answers, described, plan, whole=True) -> PhaseSc
     Without `whole` those that bundles of older schemas judge by; the matching score is NaN then
     where the branch does not match.
     """
-    best = answers["quaternions"][:, :1]
-    rated = refine(predictor, best, described.polar, phase_id, plan, not plan.refine)
+    best, correlation = answers["quaternions"][:, 0], answers["correlation"]
+    rated = {name: answers[name] for name in RATED}
+    if not plan.refine:
+        refined = refine(predictor, best[:, None], described.polar, phase_id, plan)
+        best, correlation = refined.quaternions[:, 0], refined.correlation[:, 0]
+        rated |= {name: getattr(refined, name)[:, 0] for name in RATED if name != "matching"}
     grid = get_grid(plan)
-    best = rated.quaternions[:, 0]
     scores = score_phase(described.polar, best, predictor.reflections, phase_id, **grid)
-    matching = answers["matching"]
+    matching = rated["matching"]
     if whole and np.isnan(matching).any():  # of a branch that does not match
         library = get_library(predictor, phase_id, plan)
         matching = score_spectra(described.spectra, library, best[:, None])[:, 0]
@@ -167,11 +170,11 @@ def _score(predictor, phase_id, answers, described, plan, whole=True) -> PhaseSc
     return PhaseScores(
         *scores.T,
         np.array(matching, float),
-        rated.correlation[:, 0],
-        rated.tolerant[:, 0],
-        rated.explained[:, 0],
-        rated.spots[:, 0],
-        rated.peaks[:, 0],
+        correlation,
+        rated["tolerant"],
+        rated["explained"],
+        rated["spots"],
+        rated["peaks"],
         np.full(len(best), math.log(last - first)),
     )
 

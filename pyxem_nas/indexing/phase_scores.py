@@ -220,31 +220,56 @@ def _cover(covered, spots, n_spots, strongest, inner, step):
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
-def _take_mean(covered, row):
-    """Return the mean of the bins of a ring that the detector shows."""
-    total, n_seen = 0.0, 0
-    for a in range(len(row)):  # no branches: the compiler takes several bins at once
-        total += covered[a] if row[a] >= 0 else 0.0
-        n_seen += 1 if row[a] >= 0 else 0
-    return total / max(n_seen, 1)
+def _look_at_ring(row, inner, outer, covered):
+    """Return sums over the inner bins of a ring, with no branches, so that vectors do it.
+
+    The intensity of its peaks, as `is_peak` has them, and of what of it is covered; the cover of
+    the bins that the detector shows, and their number.
+    """
+    total, explained, cover, n_hidden = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+    n = len(row) - 2
+    left, here, right = row[:n], row[1 : n + 1], row[2:]
+    inner_left, inner_here, inner_right = inner[:n], inner[1 : n + 1], inner[2:]
+    outer_left, outer_here, outer_right = outer[:n], outer[1 : n + 1], outer[2:]
+    covered = covered[1 : n + 1]
+    for a in range(n):
+        value = here[a]
+        before = max(max(left[a], inner_left[a]), max(inner_here[a], inner_right[a]))
+        behind = max(max(right[a], outer_left[a]), max(outer_here[a], outer_right[a]))
+        peak = (value > 0) & (value >= before) & (value > behind)
+        intensity = value * value if peak else np.float32(0)
+        total += intensity
+        share = covered[a]  # not within a condition: vectors would be taken apart
+        explained += intensity * share
+        cover += share if value >= 0 else np.float32(0)
+        n_hidden -= min(value, np.float32(0))  # hidden bins hold -1
+    return total, explained, cover, n - n_hidden
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _mark_peaks(polar, r, peaks):
-    """Fill in whether `is_peak` holds in each bin of a ring."""
-    n_radial, n_azimuthal = polar.shape
-    if r == 0 or r == n_radial - 1:
-        for a in range(n_azimuthal):
-            peaks[a] = is_peak(polar, r, a)
-        return
-    row, inner, outer = polar[r], polar[r - 1], polar[r + 1]
-    for a in range(1, n_azimuthal - 1):  # no branches, no turns: several bins at once
-        value = row[a]
-        along = (value > 0) & (value >= row[a - 1]) & (value > row[a + 1])
-        below = (inner[a - 1] <= value) & (inner[a] <= value) & (inner[a + 1] <= value)
-        above = (outer[a - 1] < value) & (outer[a] < value) & (outer[a + 1] < value)
-        peaks[a] = along & below & above
-    peaks[0], peaks[-1] = is_peak(polar, r, 0), is_peak(polar, r, n_azimuthal - 1)
+def _explain(pattern, last, covered, edge):
+    """Return the intensity of a pattern's peaks, of what is covered, and of what by chance.
+
+    `covered` is that of each bin, `edge` a ring of zeros.
+    """
+    n_radial, n_azimuthal = pattern.shape
+    total, explained, by_chance = 0.0, 0.0, 0.0
+    for r in range(last + 1):
+        inner = pattern[r - 1] if r > 0 else edge
+        outer = pattern[r + 1] if r + 1 < n_radial else edge
+        found, known, cover, n_seen = _look_at_ring(pattern[r], inner, outer, covered[r])
+        for a in (0, n_azimuthal - 1):
+            value = pattern[r, a]
+            if value >= 0:
+                cover += covered[r, a]
+                n_seen += 1
+            if is_peak(pattern, r, a):
+                found += value * value
+                known += value * value * covered[r, a]
+        total += found
+        explained += known
+        by_chance += found * cover / max(n_seen, 1)
+    return total, explained, by_chance
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FASTMATH, error_model="numpy")
@@ -253,7 +278,9 @@ def _score_stack(
     scores,
 ):  # fmt: skip
     _, n_radial, n_azimuthal = polar.shape
-    peaks = np.empty(n_azimuthal, np.bool_)
+    edge = np.zeros(n_azimuthal, np.float32)
+    covered = np.empty((n_radial, n_azimuthal), np.float32)
+    spots, heights = np.empty((MAX_SPOTS, 3)), np.empty(MAX_SPOTS)
     for i in range(start, stop):
         pattern = polar[i]
         last = 0  # ring: what lies beyond, the detector does not show
@@ -261,7 +288,6 @@ def _score_stack(
             if pattern[r].max() > 0:
                 last = r
                 break
-        spots = np.empty((MAX_SPOTS, 3))
         n_spots = predict_spots(
             matrices[i], vectors, amplitude, wavenumber, precession, width, inner, step, last,
             n_azimuthal, spots,
@@ -269,7 +295,6 @@ def _score_stack(
         if n_spots == 0:
             continue
         power, product, strongest = 0.0, 0.0, 0.0
-        heights = np.empty(n_spots)
         for j in range(n_spots):
             if pattern[int(spots[j, 1] + 0.5), int(spots[j, 2] + 0.5) % n_azimuthal] < 0:
                 spots[j, 0] = 0.0  # where the detector shows nothing
@@ -283,18 +308,9 @@ def _score_stack(
         for j in range(n_spots):
             if heights[j] <= _ABSENT * product / power * spots[j, 0]:
                 absent += spots[j, 0] ** 2
-        covered = np.zeros((n_radial, n_azimuthal))
+        covered[:] = 0
         _cover(covered, spots, n_spots, strongest, inner, step)
-        total, explained, by_chance = 0.0, 0.0, 0.0
-        for r in range(last + 1):
-            mean_cover = _take_mean(covered[r], pattern[r])
-            _mark_peaks(pattern, r, peaks)
-            for a in range(n_azimuthal):
-                if peaks[a]:
-                    intensity = pattern[r, a] ** 2
-                    total += intensity
-                    explained += intensity * covered[r, a]
-                    by_chance += intensity * mean_cover
+        total, explained, by_chance = _explain(pattern, last, covered, edge)
         if total > 0:
             scores[i, 0] = product / np.sqrt(power * total)
             scores[i, 1] = (explained - by_chance) / (total - by_chance + 1e-12)

@@ -11,6 +11,8 @@ import numpy as np
 from pyxem_nas.indexing.plan import PER_CANDIDATE, PROPERTIES, SECOND, IndexingPlan
 
 NETWORK, TEMPLATE, OTHER, MATCH = 0, 1, 2, 3
+#: Scores of the first answer that phases are compared by, as of `RatedCandidates`.
+RATED = ("matching", "tolerant", "explained", "spots", "peaks")
 
 
 def empty_answers(n: int, plan: IndexingPlan) -> dict[str, np.ndarray]:
@@ -28,7 +30,7 @@ def empty_answers(n: int, plan: IndexingPlan) -> dict[str, np.ndarray]:
         "twin_reliability": np.full(n, np.nan),
         "phase_reliability": np.full(n, np.nan),
         "indexed_by": np.full(n, NETWORK),
-        "matching": np.full(n, np.nan),
+        **{name: np.full(n, np.nan) for name in RATED},
         "n_plausible": np.zeros(n, np.int64),
         "table": np.zeros((n, plan.n_candidates, PER_CANDIDATE)),
     }
