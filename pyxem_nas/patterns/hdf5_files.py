@@ -115,12 +115,14 @@ def stack_frames(path: Path, *, lazy: bool) -> Any:
         import hdf5plugin  # noqa: F401  the filters that the detector writes with
     except ImportError as error:
         raise ImportError("Arina files need hdf5plugin: pip install hdf5plugin") from error
-    stacks = _frames(h5py.File(path, "r"))  # open as long as the lazy signal is
+    file = h5py.File(path, "r")  # open as long as the lazy signal is
+    stacks = _frames(file)
     if not stacks:
         raise ValueError("entry/data holds no stack of frames; is this the master file?")
     shape = stacks[0].shape[1:]
     n = max(1, _FRAMES_PER_CHUNK_BYTES // int(np.prod(shape) * stacks[0].dtype.itemsize))
     data = da.concatenate([da.from_array(stack, chunks=(n, -1, -1)) for stack in stacks])
+    data = data.map_blocks(_clear_pixels, _get_dead_pixels(file, shape), dtype=data.dtype)
     side = int(np.sqrt(len(data)))
     signal = LazyElectronDiffraction2D(data)
     if side > 1 and side**2 == len(data):
@@ -129,6 +131,25 @@ def stack_frames(path: Path, *, lazy: bool) -> Any:
     if not lazy:
         signal.compute(show_progressbar=False)
     return signal
+
+
+def _get_dead_pixels(file: h5py.File, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return which pixels the detector itself says are dead, None where it does not."""
+    mask = file.get("entry/instrument/detector/detectorSpecific/pixel_mask")
+    if mask is None or mask.shape != shape or not np.any(mask[()]):
+        return None
+    return mask[()] != 0
+
+
+def _clear_pixels(frames: np.ndarray, dead: np.ndarray | None) -> np.ndarray:
+    """Return frames with 0, which descriptors leave out, for pixels without a count.
+
+    DECTRIS writes the largest number there; it would be the brightest spot of all.
+    """
+    without = np.zeros(frames.shape, bool) if dead is None else np.broadcast_to(dead, frames.shape)
+    if frames.dtype.kind == "u":
+        without = without | (frames == np.iinfo(frames.dtype).max)
+    return np.where(without, frames.dtype.type(0), frames)
 
 
 def _set_steps(signal: Any, path: Path) -> None:

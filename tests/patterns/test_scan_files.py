@@ -222,6 +222,21 @@ def test_old_py4dstem_files_are_not_transposed(lazy, images, tmp_path):
     assert get_scale(scan) == (0.5, 0.5)
 
 
+@LAZY
+def test_dead_pixels_of_arina_are_no_spots(lazy, images, tmp_path):
+    path, frames = tmp_path / "scan_master.h5", images.reshape(6, 24, 20)[:4].copy()
+    frames[1:, 3, 4] = 65535  # DECTRIS' number for a pixel without a count
+    dead = np.zeros((24, 20), np.uint32)
+    dead[7, 8] = 2
+    with h5py.File(path, "w") as file:
+        file["entry/data/data_000001"] = frames
+        file["entry/instrument/detector/detectorSpecific/pixel_mask"] = dead
+    frames[1:, 3, 4] = frames[:, 7, 8] = 0
+    scan = read_scan(path, lazy=lazy)
+    np.testing.assert_array_equal(array_of(scan).reshape(frames.shape), frames)
+    assert scan.data.dtype == np.uint16
+
+
 def test_frames_of_arina_that_are_missing_are_named(images, tmp_path):
     with h5py.File(tmp_path / "scan_master.h5", "w") as file:
         file["entry/data/data_000001"] = images[0]
