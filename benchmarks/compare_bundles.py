@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from bloch import PHASES, draw_images
+from bloch import draw_images
 from cameras import Camera
 from rejection import simulate_foreign
 from report import _percent, _table, describe_run
@@ -73,13 +73,13 @@ def judge(bundle: ModelBundle, k: int, images, scale: float, truth) -> dict[str,
 def run(options: argparse.Namespace) -> dict[str, list[dict[str, np.ndarray]]]:
     """Return by phase what each of the two bundles gets right, and the dose of each pattern."""
     bundles = [ModelBundle.load(name) for name in options.bundles]
-    parts: dict[str, list[list]] = {name: [[], []] for name in PHASES}
+    names = bundles[0].phase_names
+    parts: dict[str, list[list]] = {name: [[], []] for name in names}
     rng = np.random.default_rng(options.seed)
     for c in range(options.n_cameras):
         camera = draw_camera(rng, f"random {c}")
-        for p, name in enumerate(PHASES):
-            k = bundles[0].phase_names.index(name)
-            seed = 100_000 * (1 + options.seed) + len(PHASES) * c + p
+        for k, name in enumerate(names):
+            seed = 100_000 * (1 + options.seed) + len(names) * c + k
             patterns = simulate_foreign(bundles[0].phases[k], options.n, seed)
             images = draw_images(patterns, camera, seed)
             for found, bundle in zip(parts[name], bundles, strict=True):

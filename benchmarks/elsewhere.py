@@ -29,10 +29,11 @@ def stand_in_for_hosts(wavelength: float) -> None:
 
     Acquisition.wavelength = property(lambda self: wavelength)
     # what modules take of these wings, from the modules that own it
-    from pyxem_nas.bundles import judges, set_judge
+    from pyxem_nas.bundles import judges, set_judge, shared_trunk
 
     _hand_on("bundles", judges, "MEAN_REACH", "Judge", "PhaseJudge", "Thresholds")
     _hand_on("bundles", set_judge, "CandidateScores", "PhaseScores", "get_set_judge")
+    _hand_on("bundles", shared_trunk, "TRUNK", "build_shared_networks", "join_networks")
     from pyxem_nas.scans import camera, randomization
 
     _hand_on("scans", randomization, "Randomization")

@@ -33,6 +33,15 @@ from pyxem_nas.bundles.set_judge import (
     make_features,
     read_weights,
 )
+from pyxem_nas.bundles.shared_trunk import (
+    TRUNK,
+    build_orientation_head_network,
+    build_phase_head_network,
+    build_shared_networks,
+    join_files,
+    join_networks,
+    load_whole,
+)
 from pyxem_nas.bundles.stored_phases import phase_to_dict
 
 __all__ = [
@@ -49,14 +58,21 @@ __all__ = [
     "PhaseJudge",
     "PhaseScores",
     "SetJudge",
+    "TRUNK",
     "Thresholds",
     "build_judge_network",
+    "build_orientation_head_network",
     "build_orientation_network",
+    "build_phase_head_network",
     "build_phase_network",
+    "build_shared_networks",
     "dump_keras",
     "get_default_bundle",
     "get_set_judge",
+    "join_files",
+    "join_networks",
     "load_keras",
+    "load_whole",
     "make_features",
     "measure_rate",
     "number_phases",

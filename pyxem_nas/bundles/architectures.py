@@ -167,6 +167,14 @@ def build_trunk(inputs: keras.KerasTensor, architecture: Architecture) -> keras.
         x = _mix_radially(x)
     x = conv(a.width, a.azimuthal_stride + 1, strides=a.azimuthal_stride)(x)
     x = keras.layers.Activation("relu")(_normalize(x, a))
+    return add_blocks(x, a)
+
+
+def add_blocks(features: keras.KerasTensor, architecture: Architecture) -> keras.KerasTensor:
+    """Return features (batch, positions, width) after the architecture's residual blocks."""
+    import keras
+
+    conv, a, x = circular_convolution_class(), architecture, features
     for k in range(a.n_blocks):
         dilation = 2 ** (k % 5) if a.dilation == "exponential" else 1
         y = conv(a.width, a.kernel_size, dilation=dilation)(x)

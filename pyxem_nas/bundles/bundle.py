@@ -22,6 +22,7 @@ import numpy as np
 from pyxem_nas.bundles.header import make_header, read_header
 from pyxem_nas.bundles.judges import Judge, PhaseJudge, Thresholds
 from pyxem_nas.bundles.network_files import BundleError, read_archive
+from pyxem_nas.bundles.shared_trunk import TRUNK, join_files
 from pyxem_nas.diffraction import Acquisition, OrientationCells, check_phase
 from pyxem_nas.file_writing import replacing
 from pyxem_nas.patterns import DescriptorSpec, PatternSpec
@@ -47,7 +48,8 @@ class ModelBundle:
     spec
         Descriptor that the networks take.
     models
-        Keras files as bytes: "phase", and "orientation_k" for phase k. Any may be missing.
+        Keras files as bytes: "phase", and "orientation_k" for phase k. Any may be missing. With a
+        "trunk" these are heads on its features, but for a phase network on Cartesian patterns.
     cells
         Orientation cells of phase k, for each orientation network.
     judges
@@ -95,7 +97,8 @@ class ModelBundle:
         ids = list(self.phase_list.ids)
         if ids != list(range(len(ids))) or not ids:
             raise ValueError(f"phase ids must be 0 to n - 1 in order, got {ids!r}")
-        foreign = sorted(set(self.models) - {"phase", *(f"orientation_{k}" for k in ids)})
+        known = {"phase", TRUNK, *(f"orientation_{k}" for k in ids)}
+        foreign = sorted(set(self.models) - known)
         if foreign:
             raise ValueError(f"models of unknown purpose: {foreign!r}")
         missing = [k for k in ids if self.has_orientation_network(k) and k not in self.cells]
@@ -110,6 +113,8 @@ class ModelBundle:
                 cells = self.cells[k]
                 branch = f"network, {cells.n_directions} x {cells.n_inplane} cells"
             lines.append(f"  {k} {phase.name} ({phase.space_group.short_name}): {branch}")
+        if self.has_trunk:
+            lines.append("  one trunk for all networks")
         a = self.acquisition
         lines.append(f"  {a.beam_energy:g} kV, precession {self._precession_text}")
         lines.append(
@@ -139,6 +144,31 @@ class ModelBundle:
     def has_orientation_network(self, phase_id: int) -> bool:
         """Return whether a phase has an orientation network."""
         return f"orientation_{phase_id}" in self.models
+
+    @property
+    def has_trunk(self) -> bool:
+        """Whether the networks are heads on one trunk's features."""
+        return TRUNK in self.models
+
+    def is_head(self, name: str) -> bool:
+        """Return whether a network, by its name in `models`, takes the trunk's features."""
+        on_patterns = name == "phase" and self.pattern_spec is not None
+        return self.has_trunk and name != TRUNK and not on_patterns
+
+    def with_whole_networks(self) -> ModelBundle:
+        """Return a bundle whose networks each have a trunk of their own; same answers, slower.
+
+        For what changes one network alone: fine-tuning, merging with another bundle.
+        """
+        if not self.has_trunk:
+            return self
+        trunk = self.models[TRUNK]
+        models = {
+            name: join_files(trunk, content) if self.is_head(name) else content
+            for name, content in self.models.items()
+            if name != TRUNK
+        }
+        return dataclasses.replace(self, models=models)
 
     @cached_property
     def hash(self) -> str:
@@ -191,6 +221,8 @@ class ModelBundle:
         for new, k in enumerate(old):
             if self.has_orientation_network(k):
                 models[f"orientation_{new}"] = self.models[f"orientation_{k}"]
+        if models and self.has_trunk:
+            models[TRUNK] = self.models[TRUNK]
         return dataclasses.replace(
             self,
             phase_list=number_phases([self.phases[k] for k in old]),
@@ -205,8 +237,9 @@ class ModelBundle:
     def merge(*bundles: ModelBundle, name: str | None = None) -> ModelBundle:
         """Return one bundle with the phases of several; nothing is trained again.
 
-        Orientation networks and judges stay those of each phase. No phase network knows the
-        phases of another bundle, so all are dropped and physical scores decide the phase.
+        Orientation networks and judges stay those of each phase, on their trunk where all bundles
+        share one, else each as a whole. No phase network knows the phases of another bundle, so all
+        are dropped and physical scores decide the phase.
 
         Parameters
         ----------
@@ -249,6 +282,10 @@ class ModelBundle:
                 f"{[type(bundle).__name__ for bundle in bundles]!r}"
             )
         _check_mergeable(bundles)
+        trunks = {bundle.models.get(TRUNK) for bundle in bundles if bundle.models}
+        shared = next(iter(trunks)) if len(trunks) == 1 else None
+        if shared is None:
+            bundles = tuple(bundle.with_whole_networks() for bundle in bundles)
         first = bundles[0]
         precession = _common_precession(bundles)
         angle = first.acquisition.precession_angle
@@ -268,7 +305,8 @@ class ModelBundle:
                 for start, bundle in numbered
                 for k in range(len(bundle.phases))
                 if bundle.has_orientation_network(k)
-            },
+            }
+            | ({} if shared is None else {TRUNK: shared}),
             cells={start + k: c for start, bundle in numbered for k, c in bundle.cells.items()},
             judges={start + k: j for start, bundle in numbered for k, j in bundle.judges.items()},
             thresholds=Thresholds(

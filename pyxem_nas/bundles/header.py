@@ -19,7 +19,7 @@ from pyxem_nas.bundles.stored_phases import cells_from_dict, phase_from_dict, ph
 from pyxem_nas.diffraction import Acquisition
 from pyxem_nas.patterns import DescriptorSpec, PatternSpec
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5  # 5: networks may share a trunk
 _allowed: set[str] = set()  # hashes of networks that passed `check_network`
 
 

@@ -67,6 +67,13 @@ class PhaseInput(StrEnum):
     pattern = "pattern"
 
 
+class Objective(StrEnum):
+    """What architectures are searched for."""
+
+    alone = "alone"
+    with_matching = "with matching"
+
+
 class PrecisionName(StrEnum):
     """Arithmetic of the networks."""
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pyxem_nas.cli.console import log_progress, print_result, show_status
-from pyxem_nas.cli.options import Overwrite, PhaseInput, Seed, option, read_crystals
+from pyxem_nas.cli.options import Objective, Overwrite, PhaseInput, Seed, option, read_crystals
 from pyxem_nas.file_writing import check_can_write
 
 commands = typer.Typer()
@@ -49,6 +49,12 @@ def search(
     phase_input: Annotated[
         PhaseInput, option("What the phase classifier looks at.")
     ] = PhaseInput.descriptor,
+    shared_trunk: Annotated[
+        bool, option("One trunk for all networks, with a head for each task: faster indexing.")
+    ] = False,
+    objective: Annotated[
+        Objective, option("Search for what is right alone, or for what helps matching most.")
+    ] = Objective.alone,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -70,6 +76,8 @@ def search(
         phase_list,
         Acquisition(beam_energy=beam_energy, precession_angle=precession),
         phase_input=phase_input.value,
+        shared_trunk=shared_trunk,
+        objective=objective.value,
         max_trials=trials,
         epochs=epochs,
         n_samples=samples,

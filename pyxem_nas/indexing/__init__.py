@@ -7,7 +7,12 @@ crystals, neighbours, networks at run time. Pure functions of arrays; user input
 
 from pyxem_nas.indexing.block import describe_lazily, index_block, predict_lazily
 from pyxem_nas.indexing.branches import find_candidates, orient, rate_candidates
-from pyxem_nas.indexing.candidates import select_candidates, with_twins
+from pyxem_nas.indexing.candidates import (
+    log_posterior_at,
+    select_candidates,
+    sum_exponentials,
+    with_twins,
+)
 from pyxem_nas.indexing.described import Described
 from pyxem_nas.indexing.geometry_fit import fit_sample
 from pyxem_nas.indexing.judging import (
@@ -103,6 +108,7 @@ __all__ = [
     "judge_candidates",
     "judge_phases",
     "keep_blocks",
+    "log_posterior_at",
     "log_rest",
     "mark_unseen",
     "predict_lazily",
@@ -117,5 +123,6 @@ __all__ = [
     "select_candidates",
     "split_candidates",
     "split_rows",
+    "sum_exponentials",
     "with_twins",
 ]

@@ -7,6 +7,7 @@ how answers become rows. The way of a pattern through phase, branch and refineme
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING
 
@@ -119,6 +120,7 @@ def index_described(predictor: Predictor, described: Described, plan: IndexingPl
     """Return result rows for one stack of patterns, shape (n, plan.n_columns), float64."""
     thresholds = predictor.bundle.thresholds
     reject = plan.min_confidence is None or plan.min_confidence > 0
+    described = dataclasses.replace(described, trunk=predictor.trunk)
     empty = ~described.descriptors.any(axis=(1, 2))
     phase, probability, answers = choose_phases(predictor, described, plan, empty, reject)
     if plan.min_confidence is not None:

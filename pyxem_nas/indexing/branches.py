@@ -120,7 +120,7 @@ def get_library(predictor: Predictor, phase_id: int, plan: IndexingPlan) -> Matc
 
 
 def _find_by_network(predictor, phase_id, described) -> Candidates:
-    quaternions, log_posterior = predictor.find_candidates(phase_id, described.descriptors)
+    quaternions, log_posterior = predictor.find_candidates(phase_id, described.network_input)
     origin = np.full(quaternions.shape[1], NETWORK)
     return Candidates(quaternions, log_posterior, None, origin)
 
@@ -136,7 +136,7 @@ def _find_by_matching(predictor, phase_id, described, plan) -> Candidates:
 def _join_network(predictor, phase_id, described, plan, matched) -> Candidates:
     """Return the candidates of matching and those of the network that are not among them."""
     found, log_posterior, weighed = predictor.find_and_weigh(
-        phase_id, described.descriptors, matched.quaternions
+        phase_id, described.network_input, matched.quaternions
     )
     found, log_posterior = found[:, :_N_NETWORK].copy(), log_posterior[:, :_N_NETWORK].copy()
     symmetry = predictor.symmetry[phase_id]
@@ -226,7 +226,7 @@ def _rescue(
     templates = _match_templates(predictor, phase_id, described.polar, plan)
     library = get_library(predictor, phase_id, plan)
     cells = predictor.bundle.cells[phase_id]
-    logits, norms = predictor.run(f"orientation_{phase_id}", described.descriptors)
+    logits, norms = predictor.run(f"orientation_{phase_id}", described.network_input)
     more = Candidates(
         templates,
         log_posterior_at(logits, norms, cells, templates),

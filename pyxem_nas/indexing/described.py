@@ -6,6 +6,7 @@ Owns `Described`. How descriptors are made belongs to `patterns`, what is done w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,12 +30,15 @@ class Described:
         Of `descriptors`.
     cartesian
         What the phase network takes where it takes patterns; None: it takes descriptors.
+    trunk
+        From descriptors to what the networks take, where they share a trunk (`Predictor.trunk`).
     """
 
     descriptors: np.ndarray
     polar: np.ndarray
     spec: DescriptorSpec
     cartesian: np.ndarray | None = None
+    trunk: Callable[[np.ndarray], np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.descriptors)
@@ -42,7 +46,12 @@ class Described:
     @property
     def phase_input(self) -> np.ndarray:
         """What the phase network takes."""
-        return self.descriptors if self.cartesian is None else self.cartesian
+        return self.network_input if self.cartesian is None else self.cartesian
+
+    @cached_property
+    def network_input(self) -> np.ndarray:
+        """What the networks of a bundle take; passes the trunk when first asked for."""
+        return self.descriptors if self.trunk is None else self.trunk(self.descriptors)
 
     @cached_property
     def spectra(self) -> np.ndarray:
@@ -54,7 +63,9 @@ class Described:
         if len(rows) == len(self) and np.array_equal(rows, np.arange(len(self))):
             return self
         cartesian = None if self.cartesian is None else self.cartesian[rows]
-        taken = Described(self.descriptors[rows], self.polar[rows], self.spec, cartesian)
-        if "spectra" in self.__dict__:
-            taken.__dict__["spectra"] = self.spectra[rows]
+        taken = Described(
+            self.descriptors[rows], self.polar[rows], self.spec, cartesian, self.trunk
+        )
+        made = {"spectra", "network_input"} & set(self.__dict__)
+        taken.__dict__.update({name: getattr(self, name)[rows] for name in made})
         return taken

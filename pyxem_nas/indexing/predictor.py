@@ -7,10 +7,11 @@ by the bundle's hash; what is made of the answers belongs to `branches`.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 
-from pyxem_nas.bundles import BundleError, ModelBundle
+from pyxem_nas.bundles import TRUNK, BundleError, ModelBundle
 from pyxem_nas.diffraction import Reflections, get_reflections, laue_operations
 from pyxem_nas.indexing.candidates import (
     log_posterior_at,
@@ -55,9 +56,27 @@ class Predictor:
         self.symmetry = [laue_operations(p) for p in bundle.phases]
         self._networks: dict[str, Network] = {}
 
+    @property
+    def trunk(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """From descriptors to the features that the networks take; None where they share none."""
+        return self.extract_features if self.bundle.has_trunk else None
+
+    def extract_features(self, descriptors: np.ndarray) -> np.ndarray:
+        """Return the shared trunk's features, shape (n, n_positions, width), float32."""
+        network = self._get_network(TRUNK)
+        features = np.empty((len(descriptors), *network.output_shape), np.float32)
+        start = 0
+        for part in network.predict_all(descriptors):
+            features[start : start + len(part)] = part
+            start += len(part)
+        return features
+
     def run(self, name: str, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return a network's logits (n, n_out) and the log of the sum of their exponentials."""
-        network = self._get_network(name)
+        """Return a network's logits (n, n_out) and the log of the sum of their exponentials.
+
+        `inputs` are descriptors, or features where the networks share a trunk.
+        """
+        network, inputs = self._prepare(name, inputs)
         logits = np.concatenate(list(network.predict_all(inputs)))
         logits = logits.astype(np.float32, copy=False) * np.float32(network.scale)
         return logits, sum_exponentials(logits)
@@ -69,7 +88,8 @@ class Predictor:
 
         The logits, up to a third of a megabyte a pattern, are looked at batch by batch.
         """
-        network, cells = self._get_network(f"orientation_{phase_id}"), self.bundle.cells[phase_id]
+        network, descriptors = self._prepare(f"orientation_{phase_id}", descriptors)
+        cells = self.bundle.cells[phase_id]
         parts = [
             select_candidates(logits, None, cells, scale=network.scale)
             for logits in network.predict_all(descriptors)
@@ -81,7 +101,8 @@ class Predictor:
         self, phase_id: int, descriptors: np.ndarray, known: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return what `find_candidates` does and the log-posterior (n, m) of others (n, m, 4)."""
-        network, cells = self._get_network(f"orientation_{phase_id}"), self.bundle.cells[phase_id]
+        network, descriptors = self._prepare(f"orientation_{phase_id}", descriptors)
+        cells = self.bundle.cells[phase_id]
         parts, start = [], 0
         for logits in network.predict_all(descriptors):
             rows = slice(start, start + len(logits))
@@ -115,25 +136,36 @@ class Predictor:
         scaled = logits.astype(np.float64) / (self.bundle.phase_temperature or 1.0)
         return scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
 
+    def _prepare(self, name: str, inputs: np.ndarray) -> tuple[Network, np.ndarray]:
+        """Return a network and its inputs: features for descriptors where it is a head."""
+        network = self._get_network(name)
+        if self.bundle.is_head(name) and inputs.shape[1:] != network.input_shape:
+            inputs = self.extract_features(inputs)
+        return network, inputs
+
     def _get_network(self, name: str) -> Network:
         """Return a network, loaded at its first use."""
         if name not in self._networks:
             content = self.bundle.models[name]
             network = load_network(content, self.precision, Sample(self.bundle, name))
-            _check_shapes(network, name, self.bundle)
+            self._check_shapes(network, name)
             self._networks[name] = network
         return self._networks[name]
 
-
-def _check_shapes(network: Network, name: str, bundle: ModelBundle) -> None:
-    """Raise BundleError where a network is not one for what the bundle says of it."""
-    if name == "phase":
-        expected = ((bundle.pattern_spec or bundle.spec).shape, len(bundle.phases) + 1)
-    else:
-        expected = (bundle.spec.shape, bundle.cells[int(name.removeprefix("orientation_"))].n_cells)
-    found = network.input_shape, network.n_outputs
-    if found != expected:
-        raise BundleError(
-            f"network {name!r} of bundle {bundle.name!r} takes and gives {found!r}, its phases and "
-            f"descriptor need {expected!r}; make the bundle anew"
-        )
+    def _check_shapes(self, network: Network, name: str) -> None:
+        """Raise BundleError where a network is not one for what the bundle says of it."""
+        bundle = self.bundle
+        expected = ((bundle.pattern_spec or bundle.spec).shape, (len(bundle.phases) + 1,))
+        if name.startswith("orientation_"):
+            cells = bundle.cells[int(name.removeprefix("orientation_"))]
+            expected = (bundle.spec.shape, (cells.n_cells,))
+        if name == TRUNK:
+            expected = (bundle.spec.shape, network.output_shape)
+        elif bundle.is_head(name):
+            expected = (self._get_network(TRUNK).output_shape, expected[1])
+        found = network.input_shape, network.output_shape
+        if found != expected:
+            raise BundleError(
+                f"network {name!r} of bundle {bundle.name!r} takes and gives {found!r}, its phases "
+                f"and descriptor need {expected!r}; make the bundle anew"
+            )

@@ -29,7 +29,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import platformdirs
 
-from pyxem_nas.bundles import ModelBundle, load_keras
+from pyxem_nas.bundles import TRUNK, ModelBundle, load_keras
 from pyxem_nas.file_writing import replacing
 from pyxem_nas.indexing.accelerator import has_gpu
 from pyxem_nas.patterns import DescriptorSpec, PatternSpec
@@ -63,16 +63,17 @@ class Network(NamedTuple):
     """A network ready for use."""
 
     input_shape: tuple[int, ...]
-    n_outputs: int
+    output_shape: tuple[int, ...]
     predict: Callable[[np.ndarray], np.ndarray]
-    """From (128, *input_shape), float32, to logits (128, n_outputs), float32 or steps in int8."""
+    """From (128, *input_shape), float32, to (128, *output_shape): logits, float32 or steps in int8,
+    or a trunk's features, float32."""
     scale: float = 1.0
     """Of a step; where zero is does not matter to a posterior."""
     n_workers: int = 1
     """Batches that may be predicted side by side."""
 
     def predict_all(self, inputs: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the logits of any number of rows, batch after batch.
+        """Yield the outputs for any number of rows, batch after batch.
 
         At most `n_workers` batches, and one that waits, are in memory.
         """
@@ -110,8 +111,15 @@ class Sample:
     def key(self) -> str:
         """Return what tells this sample from others."""
         settings = self.bundle.provenance.get("settings", {}).get("randomization")
-        plain = [self.name == "phase", settings, self.bundle.acquisition.to_dict()]
+        plain = [self._of_all, settings, self.bundle.acquisition.to_dict()]
+        if self.bundle.is_head(self.name):
+            plain.append(hashlib.sha256(self.bundle.models[TRUNK]).hexdigest())
         return json.dumps([*plain, self._spec.to_dict()], sort_keys=True)
+
+    @property
+    def _of_all(self) -> bool:
+        """Whether the network is one for all phases."""
+        return self.name in ("phase", TRUNK)
 
     @property
     def _spec(self) -> DescriptorSpec | PatternSpec:
@@ -121,12 +129,16 @@ class Sample:
     def draw(self) -> np.ndarray:
         """Return inputs, shape (512, *input_shape), float32."""
         bundle, phase_id = self.bundle, None
-        if self.name != "phase":
+        if not self._of_all:
             phase_id = int(self.name.removeprefix("orientation_"))
             bundle, phase_id = bundle.select_phases([bundle.phase_names[phase_id]]), 0
         source = dataclasses.replace(make_source(bundle, _SEED), spec=self._spec)
         rng = np.random.default_rng(_SEED)
-        return source.simulate(4 * BATCH, rng, phase_id=phase_id)[0]
+        inputs = source.simulate(4 * BATCH, rng, phase_id=phase_id)[0]
+        if self.bundle.is_head(self.name):
+            trunk = load_keras(self.bundle.models[TRUNK])
+            inputs = np.asarray(trunk.predict(inputs, verbose=0), np.float32)
+        return inputs
 
 
 def choose_precision(precision: Precision = "auto") -> Literal["float32", "int8"]:
@@ -193,7 +205,7 @@ def _compile(model: Any) -> Network:
         # the buffer itself on a CPU: `.numpy()` would copy it
         return np.asarray(memoryview(forward(tf.constant(batch))))
 
-    return Network(tuple(model.input_shape[1:]), model.output_shape[-1], predict)
+    return Network(tuple(model.input_shape[1:]), tuple(model.output_shape[1:]), predict)
 
 
 # ------------------------------------------------------------------------- eight bits
@@ -225,8 +237,9 @@ def quantize(content: bytes, inputs: np.ndarray) -> bytes:
         frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
         converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        # logits of 100,000 cells stay as they are: candidates are found in the steps
-        converter.inference_output_type = tf.int8
+        if len(model.output_shape) == 2:
+            # logits of 100,000 cells stay as they are: candidates are found in the steps
+            converter.inference_output_type = tf.int8
         converter.representative_dataset = lambda: ([inputs[s : s + BATCH]] for s in starts)
         return converter.convert()
 
@@ -321,8 +334,8 @@ def _interpret(copy: bytes) -> Network:
             free.put(one)
 
     scale, _ = last["quantization"]
-    shape = tuple(int(n) for n in first["shape"][1:])
-    return Network(shape, int(last["shape"][-1]), predict, float(scale), n_workers)
+    shapes = [tuple(int(n) for n in side["shape"][1:]) for side in (first, last)]
+    return Network(*shapes, predict, float(scale) or 1.0, n_workers)
 
 
 def _interpreter_class() -> type:

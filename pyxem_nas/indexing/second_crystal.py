@@ -109,4 +109,4 @@ def _take_out_first(predictor, described, plan, phase, first) -> tuple[Described
             crystal = first[mine], predictor.reflections, k
             polar[mine], left[mine] = take_out_spots(described.polar[mine], *crystal, **grid)
             rest[mine], _ = take_out_spots(described.descriptors[mine], *crystal, **coarse)
-    return Described(rest, polar, described.spec, described.cartesian), left
+    return Described(rest, polar, described.spec, described.cartesian, described.trunk), left

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pyxem_nas.bundles import Judge, ModelBundle, Thresholds, load_keras
+from pyxem_nas.bundles import Judge, ModelBundle, Thresholds, load_whole
 from pyxem_nas.diffraction import laue_operations
 from pyxem_nas.indexing import (
     RatedCandidates,
@@ -105,9 +105,7 @@ def _calibrate_phase(bundle, simulator, k, seed, n) -> FittedJudges:
         for described, _, truth, _ in look_through(bundle, simulator, n, (seed, 501, k), k)
     ]
     descriptors, polar, truth = (np.concatenate(part) for part in zip(*parts, strict=True))
-    logits = load_keras(bundle.models[f"orientation_{k}"]).predict(
-        descriptors, batch_size=256, verbose=0
-    )
+    logits = load_whole(bundle, f"orientation_{k}").predict(descriptors, batch_size=256, verbose=0)
     found = select_candidates(logits, None, bundle.cells[k])
     return fit_judges(
         KnownPatterns(descriptors, polar, truth, *found),
@@ -152,7 +150,7 @@ def _calibrate_phase_network(bundle, simulator, seed, n):
     descriptors, classes, _ = simulator.simulate(
         n * (simulator.n_known + 1), np.random.default_rng((seed, 601))
     )
-    model = load_keras(bundle.models["phase"])
+    model = load_whole(bundle, "phase")
     logits = model.predict(descriptors, batch_size=256, verbose=0)
     temperature, probability = fit_temperature(logits, classes)
     answer = probability.argmax(axis=1)

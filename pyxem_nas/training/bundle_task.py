@@ -42,6 +42,7 @@ class BundleTask:
     phase_architecture: Architecture | None
     search_phase: str | None
     shared_architecture: bool
+    shared_trunk: bool
 
     def __post_init__(self) -> None:
         names = [phase.name for phase in self.phases]
@@ -77,6 +78,12 @@ class BundleTask:
         n = n if isinstance(n, int) else n[self.phases[k].name]
         return TrainingSettings(n_samples=n, samples_per_epoch=min(25_600, n), seed=self.seed)
 
+    def get_shared_training(self) -> TrainingSettings:
+        """Return how trunk and heads are trained: a pattern more in `n` of none of the phases."""
+        every = [self.get_training(k).n_samples for k in range(len(self.phases))]
+        n = sum(every) + max(every)
+        return TrainingSettings(n_samples=n, samples_per_epoch=min(25_600, n), seed=self.seed)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as they are kept in directory and provenance, JSON-ready."""
         phase_architecture = self.phase_architecture
@@ -89,6 +96,7 @@ class BundleTask:
             "n_samples": self.n_samples,
             "seed": self.seed,
             "tuner": self.searches.tuner,
+            "objective": self.searches.objective,
             "min_patterns_per_second": self.searches.min_patterns_per_second,
             "search_phase": self.search_phase,
             "phase_input": self.phase_input,
@@ -96,6 +104,7 @@ class BundleTask:
             "architecture": None if self.architecture is None else self.architecture.to_dict(),
             "phase_architecture": phase_architecture and phase_architecture.to_dict(),
             "shared_architecture": self.shared_architecture,
+            "shared_trunk": self.shared_trunk,
             "spec": self.spec.to_dict(),
             "randomization": self.randomization.to_dict(),
             "n_dynamical": self.n_dynamical,

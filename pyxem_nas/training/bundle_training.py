@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pyxem_nas.bundles import Architecture, ModelBundle, number_phases
+from pyxem_nas.bundles import TRUNK, Architecture, ModelBundle, number_phases
 from pyxem_nas.diffraction import Acquisition, make_cells
 from pyxem_nas.patterns import DescriptorSpec
 from pyxem_nas.scans import Randomization
@@ -26,6 +26,7 @@ from pyxem_nas.training.bundle_calibration import calibrate
 from pyxem_nas.training.bundle_task import BundleTask
 from pyxem_nas.training.network_makers import NetworkMakers
 from pyxem_nas.training.search import SearchSettings, Tuner
+from pyxem_nas.training.shared_makers import make_shared_networks
 from pyxem_nas.training.training_source import make_training_source
 from pyxem_nas.training.workshop import Workshop
 
@@ -53,7 +54,9 @@ def search_models(
     phase_architecture: Architecture | None = None,
     search_phase: str | None = None,
     shared_architecture: bool = True,
+    shared_trunk: bool = False,
     tuner: Tuner = "greedy",
+    objective: Literal["alone", "with matching"] = "alone",
     min_patterns_per_second: float = 0.0,
     spec: DescriptorSpec | None = None,
     randomization: Randomization | None = None,
@@ -102,8 +105,16 @@ def search_models(
     shared_architecture
         Search on that phase and take the architecture for the others too, instead of one search per
         phase.
+    shared_trunk
+        Search and train one trunk with a head for the phases and one for the orientations of each:
+        a pattern passes one network instead of two. `phase_architecture`, `search_phase` and
+        `shared_architecture` do not count then.
     tuner
         AutoKeras' tuner.
+    objective
+        What is searched for: networks that are right "alone", as in the founding paper, or those
+        that help exhaustive matching most, in whose company "hybrid" uses them; measured on
+        simulations of another kind than they are trained on.
     min_patterns_per_second
         A search's slower networks are reported, trained for one step only and not taken.
     spec
@@ -113,7 +124,9 @@ def search_models(
         acquisition's.
     initial
         A bundle whose networks the training starts from, where shapes agree. The network of a
-        phase that it knows by name goes on learning, at a third of the learning rate.
+        phase that it knows by name goes on learning, at a third of the learning rate. With
+        `shared_trunk`, of a bundle with a trunk, trunk and heads stay as they are, and only the
+        heads of phases that it does not know are trained: minutes a phase.
     report
         Called with lines of progress; by default they are logged.
 
@@ -141,6 +154,7 @@ def search_models(
             tuner=tuner,
             seed=seed,
             min_patterns_per_second=min_patterns_per_second,
+            objective=objective,
         ),
         seed=seed,
         n_dynamical=n_dynamical,
@@ -150,9 +164,10 @@ def search_models(
         phase_architecture=phase_architecture,
         search_phase=search_phase,
         shared_architecture=shared_architecture,
+        shared_trunk=shared_trunk,
     )
     workshop = Workshop.open(directory or tempfile.mkdtemp(prefix="pyxem-nas-"), report)
-    donors = {} if initial is None else _find_donors(initial, phases.names)
+    donors = {} if initial is None else _find_donors(initial, phases.names, shared_trunk)
     settings = task.to_dict() | ({"initial": _describe(initial, donors)} if donors else {})
     workshop.check_settings(settings)
     started = time.perf_counter()
@@ -177,8 +192,11 @@ def _make_bundle(
     cells = tuple(make_cells(phase) for phase in task.phases)
     makers = NetworkMakers(task, workshop, source, cells, donors)
     reports: list[dict[str, Any]] = []
-    models = makers.make_orientation_networks(reports)
-    models["phase"] = makers.make_phase_network(reports, models[f"orientation_{task.order[0]}"])
+    if task.shared_trunk:
+        models = make_shared_networks(makers, reports)
+    else:
+        models = makers.make_orientation_networks(reports)
+        models["phase"] = makers.make_phase_network(reports, models[f"orientation_{task.order[0]}"])
     workshop.report("calibrating on held-out simulations")
     bundle = ModelBundle(
         name,
@@ -216,9 +234,13 @@ def _describe(initial: ModelBundle, donors: Mapping[str, bytes]) -> dict[str, An
     }
 
 
-def _find_donors(initial: ModelBundle, names: list[str]) -> dict[str, bytes]:
+def _find_donors(initial: ModelBundle, names: list[str], shared_trunk: bool) -> dict[str, bytes]:
     """Return a bundle's networks of phases of these names, by the names they get."""
     donors = {}
+    if shared_trunk and initial.has_trunk:
+        donors[TRUNK] = initial.models[TRUNK]
+    else:
+        initial = initial.with_whole_networks()
     for k, name in enumerate(names):
         if name in initial.phase_names:
             network = initial.models.get(f"orientation_{initial.phase_names.index(name)}")

@@ -194,6 +194,7 @@ def _tune(
     self_taught: bool,
 ) -> tuple[ModelBundle, dict[str, Any]]:
     """Fit the camera, tune the networks and calibrate; return the bundle and what was found."""
+    bundle = bundle.with_whole_networks()  # what one learns must not change another
     source = make_source(bundle, settings.seed)
     camera = fit_camera(
         lessons.training, source, field_of_view=scan.field_of_view,

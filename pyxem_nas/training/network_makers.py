@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pyxem_nas.bundles import (
     Architecture,
+    ModelBundle,
     PatternArchitecture,
     build_orientation_network,
     build_phase_network,
     dump_keras,
     load_keras,
+    number_phases,
 )
 from pyxem_nas.diffraction import OrientationCells
 from pyxem_nas.scans import DescriptorSource
+from pyxem_nas.training.added_value import AddedValue, draw_added_value
 from pyxem_nas.training.bundle_task import BundleTask
 from pyxem_nas.training.network_training import (
     TrainingSettings,
@@ -31,6 +34,7 @@ from pyxem_nas.training.network_training import (
 from pyxem_nas.training.search import (
     SearchReport,
     SearchSettings,
+    hold_out_domain,
     is_search_worker,
     search_orientation_architecture,
     search_phase_architecture,
@@ -112,10 +116,26 @@ class NetworkMakers:
                 self.task.searches,
                 self.workshop.directory,
                 name=self.task.phases[k].name,
+                added=self.draw_added_values([k]).get(f"orientation_{k}"),
                 report=self.workshop.report,
             )
 
-        return _search_once(self.workshop, f"search_{k}.json", search, reports)
+        return search_once(self.workshop, f"search_{k}.json", search, reports)
+
+    def draw_added_values(self, phase_ids: Iterable[int]) -> dict[str, AddedValue]:
+        """Return what the objective of a search is measured on, by network; none if it is alone."""
+        task = self.task
+        if task.searches.objective == "alone":
+            return {}
+        bundle = ModelBundle.from_phases(number_phases(list(task.phases)), task.acquisition)
+        _, randomization = hold_out_domain(self.source.randomization)
+        held_out = dataclasses.replace(self.source, randomization=randomization)
+        return {
+            f"orientation_{k}": draw_added_value(
+                bundle, held_out, k, self.cells[k], seed=task.searches.seed
+            )
+            for k in phase_ids
+        }
 
     def _search_phase(
         self, source: DescriptorSource, reports: list[dict[str, Any]]
@@ -134,7 +154,7 @@ class NetworkMakers:
                 report=self.workshop.report,
             )
 
-        return _search_once(self.workshop, "search_phase.json", search, reports)
+        return search_once(self.workshop, "search_phase.json", search, reports)
 
     def _train_orientation(self, k: int, architecture: Architecture, donor: bytes | None) -> bytes:
         import keras
@@ -148,7 +168,7 @@ class NetworkMakers:
         )
         report = self.workshop.report
         report(f"training the orientation network of phase {k}: {model.count_params()} weights")
-        _start_from(model, donor, report)
+        start_from(model, donor, report)
         checkpoint = self.workshop.directory / f"checkpoint_{k}"
         train_orientation_network(
             model, self.source, cells, k, training, checkpoint=checkpoint, report=report
@@ -170,7 +190,7 @@ class NetworkMakers:
         keras.utils.set_random_seed(training.seed + 1000)
         model = build_phase_network(architecture, source.spec.shape, source.n_known + 1)
         self.workshop.report(f"training the phase network: {model.count_params()} weights")
-        _start_from(model, donor, self.workshop.report)
+        start_from(model, donor, self.workshop.report)
         n_samples = max(training.n_samples // 3, min(_LEAST_PHASE_SAMPLES, training.n_samples))
         train_phase_network(
             model,
@@ -201,7 +221,7 @@ def _go_on(settings: TrainingSettings) -> TrainingSettings:
     return dataclasses.replace(settings, learning_rate=settings.learning_rate / 3)
 
 
-def _search_once(workshop, name, search: Callable[[], SearchReport], reports) -> SearchReport:
+def search_once(workshop, name, search: Callable[[], SearchReport], reports) -> SearchReport:
     """Run a search unless its report is there; add it to the reports."""
     if is_search_worker() and not (workshop.directory / name).exists():
         search()  # the chief's report follows
@@ -212,7 +232,7 @@ def _search_once(workshop, name, search: Callable[[], SearchReport], reports) ->
     return SearchReport(fields["target"], fields["trials"], settings, fields["seconds"])
 
 
-def _start_from(model, donor: bytes | None, report) -> None:
+def start_from(model, donor: bytes | None, report) -> None:
     """Copy the weights of another network, layer by layer while the shapes agree."""
     if donor is None:
         return

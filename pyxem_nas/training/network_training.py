@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyxem_nas.bundles import join_networks
 from pyxem_nas.diffraction import (
     OrientationCells,
     multiply_quaternions,
@@ -112,6 +114,84 @@ def train_phase_network(
     return _train(model, make_batch, settings, checkpoint, report, top_k=1)
 
 
+def train_shared_networks(
+    networks: Mapping[str, keras.Model],
+    source: DescriptorSource,
+    cells: Mapping[int, OrientationCells],
+    settings: TrainingSettings,
+    *,
+    checkpoint: Path | str | None = None,
+    report: Any = None,
+) -> dict[str, list[float]]:
+    """Train a trunk and its heads together; as for orientations.
+
+    Parameters
+    ----------
+    networks
+        From `bundles.build_shared_networks`; trained in place. Of a trunk that is not trainable the
+        heads alone learn.
+    source
+        Simulated descriptors of all phases and of none of them, each of which teaches the phase
+        head and the head of its phase.
+    cells
+        Targets of the orientation heads.
+    settings, checkpoint, report
+        As for `train_orientation_network`.
+    """
+    model = join_networks(networks)
+    n_classes = source.n_known + 1
+
+    def make_batch(n: int, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        descriptors, classes, quaternions = source.simulate(n, rng)
+        labels = shared_labels(cells, classes, quaternions)
+        return descriptors, {name: labels[name] for name in model.output_names}
+
+    partial = partial_entropy_class()
+    losses = {name: partial(1 if name == "phase" else n_classes) for name in model.output_names}
+    return _fit(model, make_batch, losses, {}, settings, checkpoint, report)
+
+
+@cache
+def partial_entropy_class() -> type:
+    """Return the Keras loss `PartialEntropy`, made and registered at the first call."""
+    import keras
+
+    @keras.saving.register_keras_serializable(package="pyxem_nas")
+    class PartialEntropy(keras.losses.Loss):
+        """Cross-entropy of rows with a label; those without, -1, do not count.
+
+        One row in `n_shares` has one: the mean over all rows, times that, is the mean over those.
+        """
+
+        def __init__(self, n_shares: int = 1, name: str = "partial_entropy", **kwargs):
+            super().__init__(name=name, **kwargs)
+            self.n_shares = n_shares
+
+        def call(self, labels, logits):
+            labels = keras.ops.cast(keras.ops.reshape(labels, (-1,)), "int32")
+            entropy = keras.losses.sparse_categorical_crossentropy(
+                keras.ops.maximum(labels, 0), logits, from_logits=True
+            )
+            return entropy * keras.ops.cast(labels >= 0, entropy.dtype) * self.n_shares
+
+        def get_config(self):
+            return {**super().get_config(), "n_shares": self.n_shares}
+
+    return PartialEntropy
+
+
+def shared_labels(
+    cells: Mapping[int, OrientationCells], classes: np.ndarray, quaternions: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the targets of all heads, shape (n,), int32; -1 for a head of another phase."""
+    labels = {"phase": classes.astype(np.int32)}
+    for k, c in cells.items():
+        mine = np.flatnonzero(classes == k)
+        labels[f"orientation_{k}"] = np.full(len(classes), -1, np.int32)
+        labels[f"orientation_{k}"][mine] = cell_labels(c, quaternions[mine])
+    return labels
+
+
 def cell_labels(cells: OrientationCells, quaternions: np.ndarray) -> np.ndarray:
     """Return the class index of each orientation, in-plane bin first, shape (n,), int32."""
     direction, inplane = cells.encode(quaternions)
@@ -146,6 +226,16 @@ def euler_targets(quaternions: np.ndarray, symmetry: np.ndarray) -> np.ndarray:
 def _train(model, make_batch, settings, checkpoint, report, *, top_k) -> dict[str, list[float]]:
     import keras
 
+    metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+    if top_k > 1:
+        metrics.append(keras.metrics.SparseTopKCategoricalAccuracy(top_k, name=f"top{top_k}"))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return _fit(model, make_batch, loss, metrics, settings, checkpoint, report)
+
+
+def _fit(model, make_batch, loss, metrics, settings, checkpoint, report) -> dict[str, list[float]]:
+    import keras
+
     n_epochs = max(1, round(settings.n_samples / settings.samples_per_epoch))
     steps_per_epoch = max(1, settings.samples_per_epoch // settings.batch_size)
     n_steps = n_epochs * steps_per_epoch
@@ -156,12 +246,9 @@ def _train(model, make_batch, settings, checkpoint, report, *, top_k) -> dict[st
         warmup_steps=max(1, n_steps // 50),
         alpha=1e-3,
     )
-    metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-    if top_k > 1:
-        metrics.append(keras.metrics.SparseTopKCategoricalAccuracy(top_k, name=f"top{top_k}"))
     model.compile(
         keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=1.0),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss,
         metrics=metrics,
         jit_compile=True,
     )

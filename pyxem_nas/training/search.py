@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,8 @@ from pyxem_nas.diffraction import OrientationCells
 from pyxem_nas.file_writing import replacing
 from pyxem_nas.patterns import PatternSpec
 from pyxem_nas.scans import DescriptorSource, Randomization
-from pyxem_nas.training.network_training import cell_labels, euler_targets
+from pyxem_nas.training.added_value import ADDED, AddedValue, added_value_callback_class
+from pyxem_nas.training.network_training import cell_labels, euler_targets, shared_labels
 
 _logger = logging.getLogger(__name__)
 
@@ -52,6 +53,10 @@ class SearchSettings:
         the first step and not chosen.
     batch_size
         Descriptors per step; few measured patterns want small batches.
+    objective
+        What trials are ordered by: "alone", the network's own validation loss, or "with matching",
+        how much surer of the truth it makes exhaustive matching (`added_value`), which is what a
+        hybrid's network is for.
     """
 
     max_trials: int = 12
@@ -62,6 +67,7 @@ class SearchSettings:
     seed: int = 0
     min_patterns_per_second: float = 0.0
     batch_size: int = 256
+    objective: Literal["alone", "with matching"] = "alone"
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,8 @@ class SearchReport:
         What was searched for, "orientation of NbC" or "phase".
     trials
         One mapping per trial: hyperparameters, validation loss and accuracy, parameters,
-        patterns/s and the trial's number, best first.
+        patterns/s and the trial's number, best first; with that objective what it reaches
+        together with matching.
     settings
         The budget.
     seconds
@@ -161,6 +168,7 @@ def search_orientation_architecture(
     *,
     name: str = "phase",
     target: Literal["cells", "euler"] = "cells",
+    added: AddedValue | None = None,
     report: Callable[[str], None] = _logger.info,
 ) -> SearchReport:
     """Search the network that tells the orientation of one phase.
@@ -183,6 +191,8 @@ def search_orientation_architecture(
         "cells", a distribution over orientation space, or "euler", regression of Bunge's angles:
         the founding paper's second stage. Angles jump where orientations do not and know no
         symmetry, so bundles hold no such network; it is the baseline to compare with.
+    added
+        What the objective "with matching" is measured on.
     report
         Called with lines of progress.
 
@@ -204,7 +214,8 @@ def search_orientation_architecture(
     title = f"{'Euler angles' if target == 'euler' else 'orientation'} of {name}"
     data = _search_data(source, settings, label, phase_id)
     trunk = DescriptorTrunk(name="trunk")
-    return search_on_arrays(title, trunk, head, data, settings, Path(directory), report)
+    values = None if added is None else {"cell_logits": added}
+    return search_on_arrays(title, trunk, head, data, settings, Path(directory), report, values)
 
 
 def search_phase_architecture(
@@ -237,6 +248,40 @@ def search_phase_architecture(
     if isinstance(source.spec, PatternSpec):
         trunk = PatternTrunk(rotate, name="trunk")
     return search_on_arrays("phase", trunk, head, data, settings, Path(directory), report)
+
+
+def search_shared_architecture(
+    source: DescriptorSource,
+    cells: Mapping[int, OrientationCells],
+    settings: SearchSettings,
+    directory: Path | str,
+    *,
+    added: Mapping[str, AddedValue] | None = None,
+    report: Callable[[str], None] = _logger.info,
+) -> SearchReport:
+    """Search the trunk that phase head and orientation heads share, all of them trained at once.
+
+    The loss of a trial is the sum of the heads'; else as `search_orientation_architecture`. What it
+    adds to matching, by `added` of each orientation head, is the sum over phases.
+    """
+    from pyxem_nas.training.search_space import DescriptorTrunk, OrientationHead, PhaseHead
+
+    n_classes = source.n_known + 1
+    heads = {"phase": PhaseHead(n_classes, name="phase")}
+    for k, c in cells.items():
+        name = f"orientation_{k}"
+        heads[name] = OrientationHead(c.n_inplane, c.n_directions, n_classes, name=name)
+
+    def label(classes: np.ndarray, quaternions: np.ndarray) -> list[np.ndarray]:
+        labels = shared_labels(cells, classes, quaternions)
+        return [labels[name][:, None] for name in heads]
+
+    data = _search_data(source, settings, label, None)
+    trunk = DescriptorTrunk(name="trunk")
+    of_all = list(heads.values())
+    return search_on_arrays(
+        "shared trunk", trunk, of_all, data, settings, Path(directory), report, added
+    )
 
 
 def _search_data(source, settings, label, phase_id) -> tuple[np.ndarray, ...]:
@@ -273,28 +318,35 @@ def _whole_files() -> Iterator[None]:
 
 
 @_whole_files()
-def search_on_arrays(target, trunk, head, data, settings, directory, report) -> SearchReport | None:
-    """Search a block and a head of AutoKeras on arrays: inputs and targets to learn, to judge."""
+def search_on_arrays(
+    target, trunk, head, data, settings, directory, report, added=None
+) -> SearchReport | None:
+    """Search a block and its head, or heads, on arrays: inputs and targets to learn, to judge."""
     import autokeras as ak
     import keras
+    import keras_tuner
 
     from pyxem_nas.training.search_space import StopSlow
 
     x, y, x_validation, y_validation = data
+    with_matching = settings.objective == "with matching" and added is not None
     inputs = ak.Input(name="inputs")
+    features = trunk(inputs)
     model = ak.AutoModel(
         inputs=inputs,
-        outputs=head(trunk(inputs)),
+        outputs=[h(features) for h in head] if isinstance(head, list) else head(features),
         project_name=target.replace(" ", "_"),
         directory=str(directory),
         max_trials=settings.max_trials,
-        objective="val_loss",
+        objective=keras_tuner.Objective(ADDED, "min") if with_matching else "val_loss",
         tuner=settings.tuner,
         seed=settings.seed,
         overwrite=False,
     )
     # without a stopping rule of ours AutoKeras trains the winner again in silence
     callbacks = [keras.callbacks.EarlyStopping(patience=2)]
+    if added is not None:
+        callbacks.insert(0, added_value_callback_class()(added))
     if settings.min_patterns_per_second > 0:
         callbacks.append(StopSlow(settings.min_patterns_per_second, x[:256]))
     started = time.perf_counter()
@@ -320,6 +372,7 @@ def search_on_arrays(target, trunk, head, data, settings, directory, report) -> 
         report(
             f"  trial {trial['trial']}: loss {trial['validation_loss']:.3f}, "
             f"{trial['n_parameters']} parameters, {trial['patterns_per_second']:.0f} patterns/s"
+            + (f", {trial['with_matching']:.3f} with matching" if "with_matching" in trial else "")
         )
     return SearchReport(target, trials, settings, seconds)
 
@@ -333,16 +386,16 @@ def _describe_trial(tuner: Any, trial: Any, batch: np.ndarray) -> dict[str, Any]
     """Return a trial's hyperparameters and scores, with its speed measured now."""
     model = tuner._try_build(trial.hyperparameters)
     metrics = trial.metrics.metrics
-    return {
+    best = trial.metrics.get_best_value
+    described = {
         "trial": int(trial.trial_id),
         "hyperparameters": dict(trial.hyperparameters.values),
-        "validation_loss": float(trial.score),
-        "validation_accuracy": float(trial.metrics.get_best_value("val_accuracy"))
-        if "val_accuracy" in metrics
-        else None,
+        "validation_loss": float(best("val_loss")),
+        "validation_accuracy": float(best("val_accuracy")) if "val_accuracy" in metrics else None,
         "n_parameters": int(model.count_params()),
         "patterns_per_second": measure_rate(model, batch),
     }
+    return described | ({"with_matching": float(best(ADDED))} if ADDED in metrics else {})
 
 
 def _add_seconds(project: Path, seconds: float) -> float:

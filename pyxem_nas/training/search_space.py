@@ -15,6 +15,7 @@ import tree
 from autokeras.engine import head as head_module
 
 from pyxem_nas.bundles import Architecture, JudgeArchitecture, architectures, build_judge_network
+from pyxem_nas.training.network_training import partial_entropy_class
 
 
 @keras.saving.register_keras_serializable(package="pyxem_nas")
@@ -104,15 +105,19 @@ class _FixedHead(head_module.Head):
 
 @keras.saving.register_keras_serializable(package="pyxem_nas")
 class OrientationHead(_FixedHead):
-    """Logits over all orientation cells; the target is the cell's index."""
+    """Logits over all orientation cells; the target is the cell's index.
 
-    def __init__(self, n_inplane: int = 90, n_directions: int = 1, **kwargs):
+    Of several heads on one trunk each has a label in one row of `n_shares`, -1 in the others.
+    """
+
+    def __init__(self, n_inplane: int = 90, n_directions: int = 1, n_shares: int = 1, **kwargs):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         super().__init__(
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
+            loss=loss if n_shares == 1 else partial_entropy_class()(n_shares),
+            metrics=["accuracy"] if n_shares == 1 else [],
             **{k: v for k, v in kwargs.items() if k not in ("loss", "metrics")},
         )
-        self.n_inplane, self.n_directions = n_inplane, n_directions
+        self.n_inplane, self.n_directions, self.n_shares = n_inplane, n_directions, n_shares
 
     def get_config(self):
         """Return the configuration for AutoKeras' project files."""
@@ -120,6 +125,7 @@ class OrientationHead(_FixedHead):
             **super().get_config(),
             "n_inplane": self.n_inplane,
             "n_directions": self.n_directions,
+            "n_shares": self.n_shares,
         }
 
     def build(self, hp, inputs=None):

@@ -40,7 +40,7 @@ def test_eight_bits_give_the_logits_of_single_precision(bundle, cache):
     exact = load_network(bundle.models["phase"], "float32", sample)
     short = load_network(bundle.models["phase"], "int8", sample)
     assert short.input_shape == exact.input_shape == (40, 180)
-    assert short.n_outputs == exact.n_outputs == 2
+    assert short.output_shape == exact.output_shape == (2,)
     logits = exact.predict(inputs)
     steps = short.predict(inputs)
     assert steps.dtype == np.int8
