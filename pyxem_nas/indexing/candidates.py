@@ -11,10 +11,10 @@ import numpy as np
 
 from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.diffraction import OrientationCells, multiply_quaternions
+from pyxem_nas.indexing.vector_loops import BLOCK, find_block_maxima
 
 _FASTMATH = {"contract", "reassoc", "nsz"}
 _FASTMATH_FINITE = _FASTMATH | {"nnan", "ninf"}  # lets maxima run on vector registers
-BLOCK = 64  # logits of which first the maximum is looked at
 _NEGLIGIBLE = np.float32(-22)  # log of a cell's share that a sum over 100,000 need not hold
 _N_TOP = 32  # cells looked at, for 6 candidates: they hold the posterior's mass of all but hopeless
 _MERGE_COSINE = np.cos(np.deg2rad(6.0) / 2)  # half angles: cells nearer than 6 degrees are one
@@ -26,6 +26,7 @@ def sum_exponentials(logits: np.ndarray) -> np.ndarray:
 
     To 1e-4: the exponential is a power of a polynomial, which runs on vector registers.
     """
+    logits = np.ascontiguousarray(logits, np.float32)
     norms = np.empty(len(logits), np.float32)
     run_rows(_log_norms, len(logits), logits, norms)
     return norms
@@ -85,6 +86,7 @@ def select_with_norms(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what `select_candidates` does, and the logarithm of the sum of exponentials (n,)."""
     n, n_out = len(logits), n_candidates + n_twins
+    logits = np.ascontiguousarray(logits, np.int8 if logits.dtype == np.int8 else np.float32)
     norms = np.empty(n, np.float32)
     quaternions, log_posterior = np.zeros((n, n_out, 4)), np.full((n, n_out), -30.0)
     run_rows(
@@ -185,22 +187,8 @@ def largest_product(variants, b):
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH_FINITE, forceinline=True)
-def block_maxima(row, maxima):
-    """Fill `maxima` with the largest value of each `BLOCK` of a row; return the largest of all."""
-    largest = np.float32(-3e38)
-    for b in range(maxima.size):
-        block = row[b * BLOCK : (b + 1) * BLOCK]
-        highest = block[0]  # of the row's type: integers of eight bits compare 64 at a time
-        for i in range(1, block.size):
-            highest = block[i] if block[i] > highest else highest
-        maxima[b] = highest
-        largest = maxima[b] if maxima[b] > largest else largest
-    return largest
-
-
-@numba.njit(cache=True, fastmath=_FASTMATH_FINITE, forceinline=True)
 def _sum_exp(row, largest, maxima, scale):
-    """Return the sum of ``exp(scale (row - largest))``, `maxima` from `block_maxima`."""
+    """Return the sum of ``exp(scale (row - largest))``, `maxima` from `find_block_maxima`."""
     total = 0.0
     for b in range(maxima.size):
         if (maxima[b] - largest) * scale < _NEGLIGIBLE:
@@ -244,14 +232,15 @@ def keep_top(values, start, top, value):
 
 @numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True)
 def _top_cells(logits, maxima, top, value):
-    """Fill `top` with the indices of the largest logits, falling; `maxima` from `block_maxima`."""
+    """Fill `top` with the indices of the largest logits, falling; `maxima` are those of blocks."""
     value[:] = np.float32(-3e38)
     keep_top(maxima, 0, top, value)
     # as many blocks reach this, so as many cells do: blocks below it hold none of the largest
     least = value[len(value) - 1]
     value[:] = np.float32(-3e38)
     for b in range(maxima.size):
-        if maxima[b] >= least:
+        # and a block that holds none larger than the last of those found adds nothing
+        if maxima[b] >= least and maxima[b] > value[len(value) - 1]:
             keep_top(logits[b * BLOCK : (b + 1) * BLOCK], b * BLOCK, top, value)
 
 
@@ -259,7 +248,7 @@ def _top_cells(logits, maxima, top, value):
 def _log_norms(start, stop, logits, norms):
     maxima = np.empty((logits.shape[1] + BLOCK - 1) // BLOCK, np.float32)
     for i in range(start, stop):
-        largest = block_maxima(logits[i], maxima)
+        largest = find_block_maxima(logits[i], maxima)
         norms[i] = largest + np.log(_sum_exp(logits[i], largest, maxima, np.float32(1)))
 
 
@@ -289,7 +278,7 @@ def _select(
     maxima = np.empty((logits.shape[1] + BLOCK - 1) // BLOCK, np.float32)
     for i in range(start, stop):
         row = logits[i]
-        largest = block_maxima(row, maxima)
+        largest = find_block_maxima(row, maxima)
         if len(log_norm):
             norm = log_norm[i]
         else:

@@ -63,9 +63,9 @@ class Described:
         if len(rows) == len(self) and np.array_equal(rows, np.arange(len(self))):
             return self
         cartesian = None if self.cartesian is None else self.cartesian[rows]
-        taken = Described(
-            self.descriptors[rows], self.polar[rows], self.spec, cartesian, self.trunk
-        )
+        descriptors = self.descriptors[rows]
+        polar = descriptors if self.polar is self.descriptors else self.polar[rows]
+        taken = Described(descriptors, polar, self.spec, cartesian, self.trunk)
         made = {"spectra", "network_input"} & set(self.__dict__)
         taken.__dict__.update({name: getattr(self, name)[rows] for name in made})
         return taken

@@ -13,13 +13,18 @@ import numpy as np
 
 from pyxem_nas.diffraction import excitation_error, rocking_factor
 from pyxem_nas.indexing.candidates import (
-    BLOCK,
-    block_maxima,
     keep_top,
     largest_product,
     list_variants,
 )
-from pyxem_nas.indexing.vector_loops import COLUMNS, PLACES, keep_highest, multiply
+from pyxem_nas.indexing.vector_loops import (
+    BLOCK,
+    COLUMNS,
+    PLACES,
+    find_block_maxima,
+    keep_highest,
+    multiply,
+)
 
 _FASTMATH = {"contract", "reassoc", "nsz"}
 TILE = 64  # templates that are compared at once
@@ -212,13 +217,13 @@ def _choose_distinct(highest, references, symmetry, n_angles, cosine, quaternion
     places = highest.ravel()
     flat = places.view(np.float32)
     maxima = np.empty((flat.size + BLOCK - 1) // BLOCK, np.float32)
-    block_maxima(flat, maxima)
+    find_block_maxima(flat, maxima)
     top, height = np.zeros(_N_TOP, np.int64), np.full(_N_TOP, np.float32(-3e38))
     keep_top(maxima, 0, top, height)
     least = height[_N_TOP - 1]
     height[:] = np.float32(-3e38)
     for b in range(maxima.size):
-        if maxima[b] >= least:
+        if maxima[b] >= least and maxima[b] > height[_N_TOP - 1]:
             keep_top(flat[b * BLOCK : (b + 1) * BLOCK], b * BLOCK, top, height)
     variants = np.empty((len(scores), 4, len(symmetry)))
     q = np.empty(4)

@@ -9,11 +9,21 @@ lists number by number. Flat arrays only; no symmetry, no patterns. What a loop 
 from __future__ import annotations
 
 import numba
+import numpy as np
 from llvmlite import binding, ir
 from numba.core import config, types
 from numba.extending import intrinsic
 
-__all__ = ["COLUMNS", "PLACES", "ROWS", "keep_highest", "list_near", "multiply"]
+__all__ = [
+    "BLOCK",
+    "COLUMNS",
+    "PLACES",
+    "ROWS",
+    "find_block_maxima",
+    "keep_highest",
+    "list_near",
+    "multiply",
+]
 
 _FEATURES = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()
 _WIDE = "+avx512f" in _FEATURES
@@ -21,6 +31,7 @@ _LANES = 16 if _WIDE else 8  # numbers of a vector; a processor of narrower ones
 _VECTORS = 4 if _WIDE else 2  # of a row of sums: all sums stay in registers
 ROWS = 4  # rows of a product that are summed at once
 COLUMNS = _LANES * _VECTORS  # columns that are
+BLOCK = 64  # numbers of which first the maximum is looked at
 PLACES = 64  # places that a maximum tells apart, in the last bits of its number
 
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
@@ -86,7 +97,60 @@ def list_near(table, n_columns, x, y, z, reach, indices, n_most):
     return _list_near(table, n_columns, x, y, z, reach, indices, n_most)
 
 
+@numba.njit(cache=True, error_model="numpy")
+def find_block_maxima(values, maxima):
+    """Fill `maxima`, float32, with the largest number of each BLOCK of `values`, and return theirs.
+
+    Of float32 or int8, in C order; the last block may be shorter.
+    """
+    n_whole = values.size // BLOCK
+    largest = np.float32(-3e38)
+    for b in range(maxima.size):
+        highest = values[b * BLOCK]
+        if b < n_whole:
+            highest = _find_block_maximum(values, b * BLOCK)
+        else:
+            for i in range(b * BLOCK, values.size):
+                highest = values[i] if values[i] > highest else highest
+        maxima[b] = highest
+        largest = maxima[b] if maxima[b] > largest else largest
+    return largest
+
+
 # ------------------------------------------------------------------------- instructions
+
+
+@intrinsic
+def _find_block_maximum(typing, values, start):
+    """Return the largest of BLOCK numbers."""
+    signature = values.dtype(values, start)
+
+    def write(context, builder, signature, arguments):
+        floats = isinstance(values.dtype, types.Float)
+        # of bytes a whole block at once, of floats a vector after the other
+        number, lanes = (_FLOAT, _LANES) if floats else (ir.IntType(8), BLOCK)
+        vector = ir.VectorType(number, lanes)
+        data = _get_data(context, builder, signature, arguments, 0)
+        highest = None
+        for at in range(0, BLOCK, lanes):
+            pointer = builder.gep(data, [builder.add(arguments[1], arguments[1].type(at))])
+            part = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=1 + 3 * floats)
+            if highest is not None:
+                part = builder.select(builder.fcmp_ordered(">", part, highest), part, highest)
+            highest = part
+        while lanes > 1:  # the upper half against the lower
+            lanes //= 2
+            halves = [
+                builder.shuffle_vector(
+                    highest, highest, ir.Constant(ir.VectorType(_INT, lanes), list(places))
+                )
+                for places in (range(lanes), range(lanes, 2 * lanes))
+            ]
+            compare = builder.fcmp_ordered if floats else builder.icmp_signed
+            highest = builder.select(compare(">", *halves), *halves)
+        return builder.extract_element(highest, _INT(0))
+
+    return signature, write
 
 
 @intrinsic

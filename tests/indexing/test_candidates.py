@@ -6,15 +6,10 @@ from scipy.special import logsumexp
 
 from pyxem_nas.bundles.judges import Judge
 from pyxem_nas.diffraction import make_cells
-from pyxem_nas.indexing.candidates import (
-    BLOCK,
-    _top_cells,
-    block_maxima,
-    select_candidates,
-    sum_exponentials,
-)
+from pyxem_nas.indexing.candidates import _top_cells, select_candidates, sum_exponentials
 from pyxem_nas.indexing.judging import judge_candidates
 from pyxem_nas.indexing.refinement import RatedCandidates
+from pyxem_nas.indexing.vector_loops import BLOCK, find_block_maxima
 
 
 def draw_logits(n, m, seed=0):
@@ -41,7 +36,7 @@ def test_top_cells_are_those_of_a_sort(kind):
     elif kind == "one block":
         row[640:700] += 100
     maxima = np.empty(-(-len(row) // BLOCK), np.float32)
-    assert block_maxima(row, maxima) == row.max()
+    assert find_block_maxima(row, maxima) == row.max()
     top, value = np.zeros(32, np.int64), np.empty(32, np.float32)
     _top_cells(row, maxima, top, value)
     expected = np.argsort(-row, kind="stable")[:32]

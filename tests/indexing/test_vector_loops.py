@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from pyxem_nas.indexing.vector_loops import (
+    BLOCK,
     COLUMNS,
     PLACES,
     ROWS,
+    find_block_maxima,
     keep_highest,
     list_near,
     multiply,
@@ -72,6 +74,17 @@ def check_lists(n, n_most):
     assert (indices[n_found:] == -7).all()
 
 
+def check_block_maxima(dtype):
+    """Find the largest numbers of blocks, the last of which is short."""
+    values = np.random.default_rng(3).integers(-128, 127, 5 * BLOCK + 7).astype(dtype)
+    values[2 * BLOCK : 3 * BLOCK] = -128  # none above 0
+    maxima = np.empty(6, np.float32)
+    largest = find_block_maxima(values, maxima)
+    expected = [values[b * BLOCK : (b + 1) * BLOCK].max() for b in range(6)]
+    np.testing.assert_array_equal(maxima, expected)
+    assert largest == max(expected)
+
+
 def test_products_of_parts_are_those_of_numpy():
     check_products()
 
@@ -86,11 +99,17 @@ def test_lists_are_those_of_numpy(n, n_most):
     check_lists(n, n_most)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.float32])
+def test_block_maxima_are_those_of_numpy(dtype):
+    check_block_maxima(dtype)
+
+
 def test_narrower_vectors_give_the_same():
     if not sys.platform.startswith("linux") or os.uname().machine != "x86_64":
         pytest.skip("names features of processors of one kind")
     code = "import test_vector_loops as t; assert t.COLUMNS == 16; t.check_products(); "
-    code += "t.check_maxima(36); t.check_lists(496, 100); t.check_lists(496, 7)"
+    code += "t.check_maxima(36); t.check_lists(496, 100); t.check_lists(496, 7); "
+    code += "t.check_block_maxima('i1'); t.check_block_maxima('f4')"
     environment = os.environ | {
         "NUMBA_CPU_NAME": "haswell",
         "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma",
