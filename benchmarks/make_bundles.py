@@ -92,7 +92,7 @@ def make(name: str, directory: Path) -> ModelBundle:
 #: temperature and the phase judge are fitted anew. Those of silver were fitted with the foreign
 #: crystals of its training. The networks of steel have gone on by `train_elsewhere.py` since.
 CALIBRATION = {"steel": (2, 1000, True), "silver": (0, 0, False)}
-N_CALIBRATION = 2000  # patterns a phase
+N_CALIBRATION = 6000  # patterns a phase
 
 
 def calibrate_again(name: str, path: Path | None = None) -> ModelBundle:

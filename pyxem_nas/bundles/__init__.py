@@ -31,6 +31,7 @@ from pyxem_nas.bundles.set_judge import (
     build_judge_network,
     get_set_judge,
     make_features,
+    make_network_features,
     read_weights,
 )
 from pyxem_nas.bundles.shared_trunk import (
@@ -74,6 +75,7 @@ __all__ = [
     "load_keras",
     "load_whole",
     "make_features",
+    "make_network_features",
     "measure_rate",
     "number_phases",
     "phase_to_dict",

@@ -15,11 +15,12 @@ import numpy as np
 
 from pyxem_nas.bundles.judges import Judge, PhaseJudge, Thresholds
 from pyxem_nas.bundles.network_files import BundleError, check_network
+from pyxem_nas.bundles.set_judge import N_NETWORK_FEATURES, SetJudge
 from pyxem_nas.bundles.stored_phases import cells_from_dict, phase_from_dict, phase_to_dict
 from pyxem_nas.diffraction import Acquisition
 from pyxem_nas.patterns import DescriptorSpec, PatternSpec
 
-SCHEMA_VERSION = 5  # 5: networks may share a trunk
+SCHEMA_VERSION = 5  # 5: networks may share a trunk, hybrid judges may be networks
 _allowed: set[str] = set()  # hashes of networks that passed `check_network`
 
 
@@ -37,7 +38,7 @@ def make_header(bundle: Any) -> dict[str, Any]:
             for k, c in bundle.cells.items()
         },
         "judges": {
-            str(k): {kind: dataclasses.asdict(judge) for kind, judge in judges.items()}
+            str(k): {kind: _judge_to_dict(judge) for kind, judge in judges.items()}
             for k, judges in bundle.judges.items()
         },
         "thresholds": dataclasses.asdict(bundle.thresholds),
@@ -103,12 +104,22 @@ def read_header(header: dict[str, Any], files: dict[str, bytes]) -> dict[str, An
     }
 
 
+def _judge_to_dict(judge: Judge) -> dict[str, Any]:
+    # not by asdict, which would go into the judge of sets
+    fields = {f.name: getattr(judge, f.name) for f in dataclasses.fields(judge)}
+    network_judge = fields.pop("network_judge")
+    return fields | ({"network_judge": network_judge.to_dict()} if network_judge else {})
+
+
 def _judge_from_dict(fields: dict[str, Any]) -> Judge:
     # the first schema knows no relative correlations; weights that the second lacks are 0
     relative = fields.pop("relative", False)
     if not isinstance(relative, bool):
         raise BundleError(f"relative must be true or false, got {relative!r}")
-    return Judge(**_finite(fields), relative=relative)
+    network_judge = fields.pop("network_judge", None)
+    if network_judge is not None:
+        network_judge = SetJudge.from_dict(network_judge, N_NETWORK_FEATURES)
+    return Judge(**_finite(fields), relative=relative, network_judge=network_judge)
 
 
 def _finite(fields: dict[str, Any]) -> dict[str, float | None]:

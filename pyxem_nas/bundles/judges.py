@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MEAN_REACH = 1.4  # 1/angstrom
+from pyxem_nas.bundles.set_judge import MEAN_REACH, SetJudge
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ class Judge:
     per_reach
         Change of `log_posterior` for each 1/angstrom that the detector reaches beyond
         `MEAN_REACH`: the more spots it shows, the less a network knows that they do not tell.
+    network_judge
+        Judge of candidate sets that sees what the network says beside the scores
+        (`set_judge.make_network_features`): `set_utility` weighs its utilities then, and
+        `log_posterior` and `none_log_posterior` are 0. None: the judge shipped with the package,
+        which sees scores alone.
     """
 
     log_posterior: float = 1.0
@@ -92,6 +97,7 @@ class Judge:
     matching: float = 0.0
     set_utility: float = 0.0
     per_reach: float = 0.0
+    network_judge: SetJudge | None = None
 
     def weigh_posterior(self, reach: float | np.ndarray) -> float | np.ndarray:
         """Return the weight of the log-posterior for detectors that reach so far, 1/angstrom."""

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _SHIPPED = Path(__file__).parent / "shipped"
 _NEVER = -1e9  # utility of a candidate that is none
+MEAN_REACH = 1.4  # 1/angstrom
+N_NETWORK_FEATURES = 18  # of `make_network_features`
 
 
 class CandidateScores(NamedTuple):
@@ -185,6 +187,36 @@ class SetJudge:
         taken = (share < wanted[part][:, None]) | (np.arange(mass.shape[1]) == 0)
         return (taken & (mass > 0)).sum(axis=1)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return architecture and weights as JSON has them, for bundles."""
+        # the shortest decimals that are this float32
+        weights = [
+            {"shape": list(w.shape), "values": [float(str(v)) for v in w.ravel()]}
+            for w in self.weights
+        ]
+        return {"architecture": asdict(self.architecture), "weights": weights}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any], n_features: int) -> SetJudge:
+        """Return the judge of a dictionary by `to_dict`, for features of a number.
+
+        Raises
+        ------
+        ValueError
+            If it is no such judge: weights of other shapes, or that are not finite.
+        """
+        architecture = JudgeArchitecture(**fields["architecture"])
+        weights = tuple(
+            np.array(w["values"], np.float32).reshape(w["shape"]) for w in fields["weights"]
+        )
+        shapes = [w.shape for w in weights]
+        needed = _list_shapes(architecture, n_features)
+        if shapes != needed:
+            raise ValueError(f"a judge {architecture!r} has weights {needed!r}, got {shapes!r}")
+        if not all(np.isfinite(w).all() for w in weights):
+            raise ValueError("the weights of a judge must be finite")
+        return cls(architecture, weights)
+
     def save(self, path: Path | str) -> None:
         """Write the judge to an .npz file."""
         about = {"architecture": asdict(self.architecture), "provenance": self.provenance}
@@ -234,6 +266,72 @@ def _describe_phases(scores: PhaseScores, valid: np.ndarray) -> list[np.ndarray]
     columns += [4 * (scores.narrow - 0.5), 4 * (scores.share - 0.5), 4 * scores.missing]
     columns += [0.5 * np.log1p(number) - 1 for number in (scores.spots, scores.peaks)]
     return [*columns, 0.25 * (scores.reflections - 6)]
+
+
+def make_network_features(
+    scores: CandidateScores,
+    valid: np.ndarray,
+    utility: tuple[np.ndarray, np.ndarray],
+    log_posterior: np.ndarray,
+    log_rest: np.ndarray,
+    reach: float | np.ndarray,
+) -> np.ndarray:
+    """Return what a judge sees who hears a network, too, (n, k, `N_NETWORK_FEATURES`), float32.
+
+    Parameters
+    ----------
+    scores, valid
+        As of `make_features`.
+    utility
+        Of candidates (n, k) and of "none of them" (n, 1), by the judge that sees scores alone.
+    log_posterior
+        Of the candidates, by the network, shape (n, k).
+    log_rest
+        Logarithm of the posterior outside of them, shape (n,).
+    reach
+        How far the detector shows spots, 1/angstrom; of each pattern (n,).
+    """
+    of_set, of_none = utility
+    lead = np.where(valid, of_set - of_none, -20.0)
+    highest = np.maximum(lead.max(axis=1, keepdims=True), 0)
+    share = np.exp(lead - highest)
+    share = share / (share.sum(axis=1, keepdims=True) + np.exp(-highest))
+    log_posterior = np.where(valid, log_posterior, -30.0)
+    likeliest = log_posterior.max(axis=1, keepdims=True)
+    of_all = [
+        0.25 * log_rest[:, None] + 1,
+        0.25 * np.maximum(likeliest, -12),
+        np.exp(likeliest),
+        2 * (np.reshape(reach, (-1, 1)) - MEAN_REACH),
+    ]
+    columns = [
+        np.clip(lead, -15, 15) / 5,
+        np.log(np.maximum(share, 1e-6)) / 5 + 1,
+        0.25 * np.maximum(log_posterior, -12) + 1,
+        0.25 * np.maximum(log_posterior - likeliest, -12) + 1,
+        np.exp(log_posterior),
+        *(np.broadcast_to(column, valid.shape) for column in of_all),
+    ]
+    told = np.where(valid[..., None], np.stack(columns, axis=-1), 0).astype(np.float32)
+    return np.concatenate([told, make_features(scores, valid)], axis=2)
+
+
+def _list_shapes(architecture: JudgeArchitecture, n_features: int) -> list[tuple[int, ...]]:
+    """Return the shapes of a judge's weights."""
+    a, n = architecture, n_features
+    if a.pooling not in ("none", "mean and maximum", "attention"):
+        raise ValueError(f"a judge's pooling cannot be {a.pooling!r}")
+    layers = []
+    for _ in range(a.depth):
+        layers.append((n, a.width))
+        n = a.width
+    layers += [(n, n)] * (3 if a.pooling == "attention" else 0)
+    pooled = 2 * n
+    if a.pooling != "none":
+        layers.append((n + pooled, a.width))
+        n = a.width
+    layers += [(n + n_features, 1), (pooled, a.width), (a.width, 1)]
+    return [shape for n_in, n_out in layers for shape in ((n_in, n_out), (n_out,))]
 
 
 def build_judge_network(

@@ -17,6 +17,7 @@ from pyxem_nas.indexing.described import Described
 from pyxem_nas.indexing.geometry_fit import fit_sample
 from pyxem_nas.indexing.judging import (
     compare_with_best,
+    get_network_features,
     get_scores,
     judge_candidates,
     log_rest,
@@ -99,6 +100,7 @@ __all__ = [
     "describe_lazily",
     "describe_run",
     "fold_directions",
+    "get_network_features",
     "get_predictor",
     "get_refinement_spec",
     "get_scores",

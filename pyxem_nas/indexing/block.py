@@ -15,11 +15,12 @@ import numpy as np
 
 from pyxem_nas.bundles import Thresholds
 from pyxem_nas.indexing.described import Described
-from pyxem_nas.indexing.phase_choice import choose_phases
+from pyxem_nas.indexing.phase_choice import choose_phases, get_grid
 from pyxem_nas.indexing.plan import IndexingPlan
 from pyxem_nas.indexing.predictor import KERNEL_LOCK, Predictor, get_predictor
 from pyxem_nas.indexing.refinement import mark_unseen
 from pyxem_nas.indexing.second_crystal import find_second
+from pyxem_nas.indexing.tilt import correct_tilts
 from pyxem_nas.patterns import PolarSampler, compute_descriptors, to_native
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def _stack(patterns: np.ndarray) -> np.ndarray:
     return to_native(patterns.reshape(-1, *patterns.shape[-2:]))
 
 
-def index_block(patterns: np.ndarray, centers: np.ndarray, plan: IndexingPlan) -> np.ndarray:
+def index_block(
+    patterns: np.ndarray, centers: np.ndarray, plan: IndexingPlan, *, tilt: bool = True
+) -> np.ndarray:
     """Index one block of patterns.
 
     Parameters
@@ -105,6 +108,9 @@ def index_block(patterns: np.ndarray, centers: np.ndarray, plan: IndexingPlan) -
         Direct-beam positions (column, row) in pixels, shape (n, 2).
     plan
         What to do.
+    tilt
+        Whether refined orientations are corrected last (`tilt.correct_tilts`); without, they are
+        those of the highest correlation, from which a fit of the geometry starts.
 
     Returns
     -------
@@ -113,10 +119,12 @@ def index_block(patterns: np.ndarray, centers: np.ndarray, plan: IndexingPlan) -
     """
     with KERNEL_LOCK:
         predictor = get_predictor(plan.bundle, plan.precision)
-        return index_described(predictor, describe(patterns, centers, plan), plan)
+        return index_described(predictor, describe(patterns, centers, plan), plan, tilt)
 
 
-def index_described(predictor: Predictor, described: Described, plan: IndexingPlan) -> np.ndarray:
+def index_described(
+    predictor: Predictor, described: Described, plan: IndexingPlan, tilt: bool = True
+) -> np.ndarray:
     """Return result rows for one stack of patterns, shape (n, plan.n_columns), float64."""
     thresholds = predictor.bundle.thresholds
     reject = plan.min_confidence is None or plan.min_confidence > 0
@@ -127,6 +135,8 @@ def index_described(predictor: Predictor, described: Described, plan: IndexingPl
         thresholds = Thresholds(confidence=plan.min_confidence)
     left_out = thresholds.leave_out(probability, answers["probability"][:, 0])
     phase = np.where(left_out, -1, phase)
+    if tilt:
+        _correct_tilts(predictor, described, plan, phase, answers)
     columns = [
         phase, probability, answers["probability"][:, 0], answers["correlation"],
         answers["reliability"], answers["twin_reliability"], answers["phase_reliability"],
@@ -139,6 +149,44 @@ def index_described(predictor: Predictor, described: Described, plan: IndexingPl
     n = len(described)
     flat = [np.reshape(v, (n, math.prod(np.shape(v)[1:]))) for v in columns]
     return np.concatenate(flat, axis=1, dtype=np.float64)
+
+
+def _correct_tilts(predictor, described, plan, phase, answers) -> None:
+    """Tilt answers and candidates as their spots vote for, in place."""
+    table = answers["table"]
+    for k in range(len(predictor.bundle.phases)):
+        rows = np.flatnonzero(phase == k)
+        if len(rows):
+            answers["quaternions"][rows] = correct_answers(
+                predictor, described, plan, k, answers["quaternions"][rows], rows
+            )
+        mine = (table[..., 0] == k) & (table[..., 1] > 0)
+        rows = np.flatnonzero(mine.any(axis=1))
+        if len(rows):
+            shown, found = mine[rows, :, None], table[rows, :, -4:]
+            corrected = correct_answers(
+                predictor, described, plan, k, np.where(shown, found, 0), rows
+            )
+            table[rows, :, -4:] = np.where(shown, corrected, found)
+
+
+def correct_answers(
+    predictor: Predictor,
+    described: Described,
+    plan: IndexingPlan,
+    phase_id: int,
+    quaternions: np.ndarray,
+    rows: np.ndarray,
+) -> np.ndarray:
+    """Return refined orientations (m, k, 4) of some patterns, tilted as their spots vote for.
+
+    Where nothing is refined, and those of a technique of the user's, stay as they are.
+    """
+    if not plan.refine or callable(plan.branches[phase_id]):
+        return quaternions
+    return correct_tilts(
+        described.polar, quaternions, predictor.reflections, phase_id, rows=rows, **get_grid(plan)
+    )
 
 
 def describe(patterns: np.ndarray, centers: np.ndarray, plan: IndexingPlan) -> Described:

@@ -10,7 +10,13 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from pyxem_nas.bundles import MEAN_REACH, CandidateScores, Judge, get_set_judge
+from pyxem_nas.bundles import (
+    MEAN_REACH,
+    CandidateScores,
+    Judge,
+    get_set_judge,
+    make_network_features,
+)
 from pyxem_nas.indexing.candidates import nearest
 from pyxem_nas.indexing.refinement import RatedCandidates
 
@@ -61,6 +67,11 @@ def judge_candidates(
     none = np.full((len(valid), 1), -np.inf if judge.none is None else judge.none)
     if judge.set_utility and rated.matching is not None:
         of_set, of_none = get_set_judge().rate(get_scores(rated), valid)
+        if judge.network_judge is not None:
+            features = get_network_features(
+                rated, log_posterior, (of_set, of_none), n_network=n_network, reach=reach
+            )
+            of_set, of_none = judge.network_judge.rate_features(features, valid)
         utility = utility + judge.set_utility * of_set
         none = none + judge.set_utility * of_none
     utility = np.where(valid, utility, -np.inf)
@@ -80,6 +91,20 @@ def get_scores(rated: RatedCandidates) -> CandidateScores:
         rated.correlation, rated.tolerant, rated.matching,
         rated.spots, rated.explained, rated.peaks,
     )  # fmt: skip
+
+
+def get_network_features(
+    rated: RatedCandidates,
+    log_posterior: np.ndarray,
+    utility: tuple[np.ndarray, np.ndarray],
+    *,
+    n_network: int | None = None,
+    reach: float | np.ndarray,
+) -> np.ndarray:
+    """Return what `Judge.network_judge` looks at; `utility` is the shipped judge's word."""
+    valid = np.any(rated.quaternions != 0, axis=-1)
+    rest = log_rest(log_posterior[:, :n_network], valid[:, :n_network])
+    return make_network_features(get_scores(rated), valid, utility, log_posterior, rest, reach)
 
 
 def log_rest(log_posterior: np.ndarray, valid: np.ndarray) -> np.ndarray:

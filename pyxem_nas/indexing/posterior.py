@@ -25,7 +25,7 @@ from pyxem_nas.diffraction import (
     rotate_vectors,
     to_orix,
 )
-from pyxem_nas.indexing.block import describe
+from pyxem_nas.indexing.block import correct_answers, describe
 from pyxem_nas.indexing.branches import get_judge, get_library, orient
 from pyxem_nas.indexing.described import Described
 from pyxem_nas.indexing.matching import score_everywhere
@@ -168,7 +168,8 @@ def compute_posterior(
     phase_id = _choose_phase(bundle, phase, phase_probability)
     cells, shares = _spread(predictor, phase_id, described, plan)
     answers = orient(predictor, phase_id, described, plan)
-    found, probability = answers["quaternions"][0], answers["probability"][0]
+    found, probability = answers["quaternions"], answers["probability"][0]
+    found = correct_answers(predictor, described, plan, phase_id, found, np.zeros(1, int))[0]
     new = [k for k in range(len(found)) if not (found[:k] == found[k]).all(axis=-1).any()]
     return Posterior(
         pattern,

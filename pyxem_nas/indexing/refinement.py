@@ -147,7 +147,7 @@ def refine_candidates(
     rows = slice(*reflections.bounds[phase_id : phase_id + 2])
     first_step = 0.5 * math.radians(settings.initial_step) if refine else 0.0
     broadening = max(TOLERANT_ROD_WIDTH**2 - settings.rod_width**2, 0.0)
-    table, reaches = _tabulate(
+    table, reaches = tabulate_reflections(
         reflections.vectors[rows], reflections.intensities[rows], 1 / wavelength,
         math.radians(precession_angle), settings, first_step, broadening,
     )  # fmt: skip
@@ -214,7 +214,7 @@ def mark_unseen(
     return polar
 
 
-def _tabulate(
+def tabulate_reflections(
     vectors: np.ndarray,
     intensities: np.ndarray,
     wavenumber: float,

@@ -16,6 +16,7 @@ from pyxem_nas.indexing.block import KERNEL_LOCK
 from pyxem_nas.indexing.candidates import with_twins
 from pyxem_nas.indexing.judging import rank_candidates
 from pyxem_nas.indexing.refinement import mark_unseen, refine_candidates
+from pyxem_nas.indexing.tilt import correct_tilts
 from pyxem_nas.patterns import (
     DescriptorSpec,
     Detector,
@@ -80,8 +81,14 @@ def refine_block(
     phase_id: np.ndarray,
     quaternions: np.ndarray,
     plan: RefinementPlan,
+    *,
+    tilt: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return refined orientations (n, n_best, 4) and scores (n, 3) of a block of patterns."""
+    """Return refined orientations (n, n_best, 4) and scores (n, 3) of a block of patterns.
+
+    The scores are those of the highest correlation; with `tilt` the orientations are corrected
+    after that (`tilt.correct_tilts`).
+    """
     refined = quaternions.copy()
     scores = np.full((len(patterns), len(SCORES)), np.nan)
     # numba's threads are not safe to start from two threads of dask at once
@@ -90,6 +97,11 @@ def refine_block(
             rows = np.flatnonzero(phase_id == k)
             (polar,) = compute_descriptors(to_native(patterns[rows]), centers[rows], plan.sampler)
             polar = mark_unseen(polar, centers[rows], plan.sampler, plan.spec)
+            optics = {
+                "spec": plan.spec,
+                "wavelength": plan.acquisition.wavelength,
+                "precession_angle": plan.acquisition.precession_angle,
+            }
             found, correlation, *_ = refine_candidates(
                 polar,
                 np.concatenate(
@@ -97,11 +109,11 @@ def refine_block(
                 ),
                 plan.reflections,
                 k,
-                spec=plan.spec,
-                wavelength=plan.acquisition.wavelength,
-                precession_angle=plan.acquisition.precession_angle,
+                **optics,
             )
             refined[rows] = found[:, :-1]
+            if tilt:
+                refined[rows] = correct_tilts(polar, refined[rows], plan.reflections, k, **optics)
             first = np.zeros(correlation.shape)
             first[:, 0] = 1
             answers = rank_candidates(found, first, correlation, plan.symmetry[k])
@@ -112,6 +124,6 @@ def refine_block(
 def refine_sample(part: ScanPatterns) -> tuple[np.ndarray, np.ndarray]:
     """Return refined orientations (n, 1, 4) and correlations (n,) of a sample in memory."""
     refined, scores = refine_block(
-        part.patterns, part.centers, part.phase_id, part.quaternions, part.plan
+        part.patterns, part.centers, part.phase_id, part.quaternions, part.plan, tilt=False
     )
     return refined, np.nan_to_num(scores[:, 0])

@@ -279,7 +279,8 @@ def _index(
         plan, sampler=make_sampler(detector, *get_specs(plan.bundle)), n_best=1, refine=True,
         regularize=False, n_overlaps=1, min_confidence=0.0,
     ).see(centers)  # fmt: skip
-    return split_rows(index_block(stack, np.asarray(centers, np.float32), plan), plan)
+    rows = index_block(stack, np.asarray(centers, np.float32), plan, tilt=False)
+    return split_rows(rows, plan)
 
 
 def _compare(

@@ -16,7 +16,6 @@ from pyxem_nas.indexing import (
     RatedCandidates,
     find_candidates,
     get_predictor,
-    judge_candidates,
     rank_candidates,
     rate_candidates,
     select_candidates,
@@ -24,9 +23,10 @@ from pyxem_nas.indexing import (
 from pyxem_nas.scans import DescriptorSource
 from pyxem_nas.training.judge_fit import (
     FittedJudges,
+    HybridPatterns,
     KnownPatterns,
     candidates_right,
-    fit_hybrid,
+    fit_hybrids,
     fit_judges,
     fit_temperature,
     threshold_for_precision,
@@ -36,6 +36,7 @@ from pyxem_nas.training.training_source import hold_out_source
 
 _N_VALIDATION = 3000
 _TRUE_PATTERNS_KEPT = 0.98
+_N_ANGLES = 3  # of precession, that hybrid judges are fitted at
 
 
 def calibrate(
@@ -71,10 +72,13 @@ def calibrate(
     """
     simulator = hold_out_source(bundle, source, seed, n_dynamical)
     judges, figures, confidences, unsure = {}, {}, [], []
+    gathered = _gather_hybrid(bundle, source, seed, n, n_dynamical)
+    hybrids, figures["hybrid_judge"] = fit_hybrids(gathered)
     for k, phase in enumerate(bundle.phases):
         fitted = _calibrate_phase(bundle, simulator, k, seed, n)
-        hybrid, probability, right = _calibrate_hybrid(bundle, simulator, k, seed, n)
-        judges[k] = fitted.judges | {"hybrid": hybrid}
+        judges[k] = fitted.judges | {"hybrid": hybrids[k]}
+        symmetry = get_predictor(bundle).symmetry[k]
+        probability, right = _measure_hybrid(gathered[k], hybrids[k], symmetry)
         figures[phase.name] = fitted.figures | {"hybrid": {"within_5_deg": float(right.mean())}}
         unsure.append(threshold_for_precision(probability, right))
         confidences.append(probability)
@@ -118,30 +122,40 @@ def _calibrate_phase(bundle, simulator, k, seed, n) -> FittedJudges:
     )
 
 
-def _calibrate_hybrid(bundle, simulator, k, seed, n) -> tuple[Judge, np.ndarray, np.ndarray]:
-    """Fit how much the network's word counts beside matching, on cameras of a few lengths.
+def _gather_hybrid(bundle, source, seed, n, n_dynamical) -> dict[int, HybridPatterns]:
+    """Return patterns of each phase, at several precession angles and through several cameras."""
+    predictor, n_phases = get_predictor(bundle), len(bundle.phases)
+    low, high = source.randomization.precession_angle
+    angles = [low] if low == high else np.linspace(low, high, _N_ANGLES)
+    parts = {k: [] for k in range(n_phases)}
+    for i, angle in enumerate(angles):
+        ranges = dataclasses.replace(source.randomization, precession_angle=(angle, angle))
+        at_angle = dataclasses.replace(source, randomization=ranges)
+        simulator = hold_out_source(bundle, at_angle, seed + 100 * i, n_dynamical // 2)
+        for k in range(n_phases):
+            looks = look_through(bundle, simulator, n // len(angles), (seed, 503, k, i), k)
+            for j, (described, _, truth, plan) in enumerate(looks):
+                candidates = find_candidates(predictor, k, described, plan)
+                rated = rate_candidates(predictor, candidates, k, described, plan)
+                right = candidates_right(rated.quaternions, truth, predictor.symmetry[k])
+                reach, camera = np.full(len(truth), plan.reach), np.full(len(truth), i + j)
+                parts[k].append((*rated, candidates.log_posterior, right, reach, camera))
+    n_scores, gathered = len(RatedCandidates._fields), {}
+    for k, part in parts.items():
+        columns = [np.concatenate(column) for column in zip(*part, strict=True)]
+        rated = RatedCandidates(*columns[:n_scores])
+        gathered[k] = HybridPatterns(rated, *columns[n_scores:])
+    return gathered
 
-    Returns the judge, and of its answers the probability and whether they are right.
-    """
-    predictor, operations = get_predictor(bundle), laue_operations(bundle.phases[k])
-    parts = []
-    for described, _, truth, plan in look_through(bundle, simulator, n, (seed, 503, k), k):
-        candidates = find_candidates(predictor, k, described, plan)
-        rated = rate_candidates(predictor, candidates, k, described, plan)
-        right = candidates_right(rated.quaternions, truth, operations)
-        reach = np.full(len(truth), plan.reach)
-        parts.append((*rated, candidates.log_posterior, right, reach))
-    *scores, log_posterior, right, reach = (
-        np.concatenate(part) for part in zip(*parts, strict=True)
-    )
-    rated = RatedCandidates(*scores)
-    judge = fit_hybrid(rated, log_posterior, right, reach)
-    probability = judge_candidates(rated, log_posterior, judge, reach=reach)
+
+def _measure_hybrid(
+    patterns: HybridPatterns, judge: Judge, symmetry: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probability of the answers and whether they are right, shape (n,)."""
+    probability, rated = patterns.judge(judge), patterns.rated
     answer = probability.argmax(axis=1)
-    ranked = rank_candidates(
-        rated.quaternions, probability, rated.correlation, predictor.symmetry[k]
-    )
-    return judge, ranked["probability"][:, 0], right[np.arange(len(right)), answer]
+    ranked = rank_candidates(rated.quaternions, probability, rated.correlation, symmetry)
+    return ranked["probability"][:, 0], patterns.right[np.arange(len(answer)), answer]
 
 
 def _calibrate_phase_network(bundle, simulator, seed, n):

@@ -7,14 +7,16 @@ Owns the mathematics. Which patterns they are fitted to is the business of `bund
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from pyxem_nas.bundles import MEAN_REACH, Judge, get_set_judge
+from pyxem_nas.bundles import MEAN_REACH, Judge, JudgeArchitecture, SetJudge, get_set_judge
 from pyxem_nas.diffraction import Reflections, disorientation_angles
 from pyxem_nas.indexing import (
     RatedCandidates,
     compare_with_best,
+    get_network_features,
     get_refinement_spec,
     get_scores,
     judge_candidates,
@@ -26,6 +28,10 @@ from pyxem_nas.patterns import DescriptorSpec
 
 _RIGHT = 5.0  # degrees
 _TEMPLATE_PRECISION = 0.98
+_FOLDS = 4  # of cameras; one of them is held out of the fit of a network judge
+_LEAST_HELD_OUT = 300  # patterns: fewer cannot tell which judge is better
+_NETWORK_JUDGE = JudgeArchitecture(width=16, depth=2, pooling="mean and maximum")
+_EPOCHS = 20
 
 
 @dataclass(frozen=True)
@@ -172,22 +178,128 @@ def fit_judge(rated: RatedCandidates, log_posterior: np.ndarray | None, right: n
     return Judge(log_weight, correlation, none, tolerant, none_log)
 
 
-def fit_hybrid(
-    rated: RatedCandidates, log_posterior: np.ndarray, right: np.ndarray, reach: np.ndarray
-) -> Judge:
-    """Return the judge by which a network's word joins the judge of candidate sets.
+@dataclass(frozen=True)
+class HybridPatterns:
+    """Patterns of one phase with the candidates of matching and network together.
 
     Parameters
     ----------
     rated
-        Candidates of matching and network together, with all their scores.
+        Candidates with all their scores.
     log_posterior
         Of the candidates, by the network, shape (n, k).
     right
         Which of the candidates are right, shape (n, k), boolean.
     reach
         How far each detector shows spots, 1/angstrom, shape (n,).
+    camera
+        Number of the camera that each was seen through, shape (n,).
     """
+
+    rated: RatedCandidates
+    log_posterior: np.ndarray
+    right: np.ndarray
+    reach: np.ndarray
+    camera: np.ndarray
+
+    def take(self, rows: np.ndarray) -> HybridPatterns:
+        """Return some of the patterns."""
+        rated = RatedCandidates(*(column[rows] for column in self.rated))
+        fields = (self.log_posterior, self.right, self.reach, self.camera)
+        return HybridPatterns(rated, *(column[rows] for column in fields))
+
+    def judge(self, judge: Judge) -> np.ndarray:
+        """Return the probability of each candidate, shape (n, k)."""
+        return judge_candidates(self.rated, self.log_posterior, judge, reach=self.reach)
+
+
+def fit_hybrids(patterns: dict[int, HybridPatterns]) -> tuple[dict[int, Judge], dict[str, Any]]:
+    """Return the judges by which networks' words join the judge of candidate sets, by phase.
+
+    One network for all phases that sees these words, if patterns through cameras that it was not
+    fitted to are likelier by it, by more than chance, than by the plain sum of utilities and
+    weighed log-posteriors (`fit_hybrid`); if not, the plain sum.
+
+    Parameters
+    ----------
+    patterns
+        Of each phase.
+
+    Returns
+    -------
+    judges
+        Of each phase.
+    figures
+        How much likelier patterns are by the network, mean and standard error, and what was taken.
+    """
+    plain = {k: fit_hybrid(seen) for k, seen in patterns.items()}
+    held = {k: seen.camera % _FOLDS == 1 for k, seen in patterns.items()}
+    learned = {k: seen.take(np.flatnonzero(~held[k])) for k, seen in patterns.items()}
+    others = {k: seen.take(np.flatnonzero(held[k])) for k, seen in patterns.items()}
+    if sum(map(np.sum, held.values())) < _LEAST_HELD_OUT:
+        return plain, {"network_judge": False}
+    network_judge = _fit_network_judge(learned)
+    gain = np.concatenate(
+        [
+            log_likelihood(seen.judge(_weigh(network_judge, 1.0, 0.0)), seen.right)
+            - log_likelihood(seen.judge(fit_hybrid(learned[k])), seen.right)
+            for k, seen in others.items()
+        ]
+    )
+    mean, error = float(gain.mean()), float(gain.std() / np.sqrt(len(gain)))
+    figures = {"network_judge": mean > 1.96 * error, "gain": mean, "gain_error": error}
+    if not figures["network_judge"]:
+        return plain, figures
+    # how sure it may be of cameras that it has not seen; its weights then know all of them
+    scale = {k: _fit_scale(network_judge, seen) for k, seen in others.items()}
+    network_judge = _fit_network_judge(patterns)
+    return {k: _weigh(network_judge, *scale[k]) for k in patterns}, figures
+
+
+def _weigh(network_judge: SetJudge, weight: float, none: float) -> Judge:
+    return Judge(0.0, 0.0, none, set_utility=weight, network_judge=network_judge)
+
+
+def _fit_network_judge(patterns: dict[int, HybridPatterns]) -> SetJudge:
+    """Return a judge that sees the networks' words, fitted to patterns of all phases."""
+    from pyxem_nas.training.judge_search import fit_judge_network
+
+    features, right = [], []
+    for seen in patterns.values():
+        valid = np.any(seen.rated.quaternions != 0, axis=-1)
+        features.append(np.concatenate([_describe(seen), valid[..., None]], axis=2))
+        right.append(np.column_stack([seen.right, ~seen.right.any(axis=1)]))
+    return fit_judge_network(
+        np.concatenate(features, dtype=np.float32), np.concatenate(right), _NETWORK_JUDGE,
+        epochs=_EPOCHS,
+    )  # fmt: skip
+
+
+def _describe(seen: HybridPatterns) -> np.ndarray:
+    valid = np.any(seen.rated.quaternions != 0, axis=-1)
+    utility = get_set_judge().rate(get_scores(seen.rated), valid)
+    return get_network_features(seen.rated, seen.log_posterior, utility, reach=seen.reach)
+
+
+def _fit_scale(network_judge: SetJudge, seen: HybridPatterns) -> tuple[float, float]:
+    """Return the weight of a judge's utilities, and what to add to "none of them"."""
+    valid = np.any(seen.rated.quaternions != 0, axis=-1)
+    of_set, of_none = network_judge.rate_features(_describe(seen), valid)
+    terms = np.zeros((2, len(valid), valid.shape[1] + 1))
+    terms[0, :, :-1], terms[0, :, -1:] = np.where(valid, of_set, 0), of_none
+    terms[1, :, -1] = 1
+    return fit_logit(terms, seen.right, valid, np.array([1.0, 0.0]))
+
+
+def log_likelihood(probability: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the logarithm of what is given to right candidates, or to none of them, (n,)."""
+    hit = np.where(right, probability, 0).sum(axis=1)
+    return np.log(np.maximum(np.where(right.any(axis=1), hit, 1 - probability.sum(axis=1)), 1e-9))
+
+
+def fit_hybrid(patterns: HybridPatterns) -> Judge:
+    """Return the judge that adds a network's word, weighed, to the judge of candidate sets."""
+    rated, log_posterior = patterns.rated, patterns.log_posterior
     valid = np.any(rated.quaternions != 0, axis=-1)
     n, k = valid.shape
     of_set, of_none = get_set_judge().rate(get_scores(rated), valid)
@@ -196,8 +308,8 @@ def fit_hybrid(
     terms[1, :, k] = 1
     terms[2, :, :k] = np.where(valid, log_posterior, 0)
     terms[3, :, k] = log_rest(log_posterior, valid)
-    terms[4] = terms[2] * (reach - MEAN_REACH)[:, None]
-    weights = fit_logit(terms, right, valid, np.array([1.0, 0.0, 0.3, 0.0, 0.0]))
+    terms[4] = terms[2] * (patterns.reach - MEAN_REACH)[:, None]
+    weights = fit_logit(terms, patterns.right, valid, np.array([1.0, 0.0, 0.3, 0.0, 0.0]))
     set_utility, none, log_weight, none_log, per_reach = weights
     return Judge(
         log_weight, 0.0, none,
