@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyxem_nas.figures.plotting import Canvas, drawing
+from pyxem_nas.figures.map_canvas import Canvas, drawing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

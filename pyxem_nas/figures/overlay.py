@@ -2,7 +2,7 @@
 
 Owns :func:`plot_overlay` and the keys and clicks of its figure. Spots come from
 :mod:`pyxem_nas.figures.solutions`, their marks from :mod:`pyxem_nas.figures.spots`, colours from
-:mod:`pyxem_nas.figures.plotting`; HyperSpy draws patterns and navigator.
+:mod:`pyxem_nas.figures.map_colors`; HyperSpy draws patterns and navigator.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from pyxem_nas.bundles import ModelBundle
 from pyxem_nas.diffraction import Acquisition
-from pyxem_nas.figures.plotting import colors_by_phase, ipf_colors, phase_rgb
+from pyxem_nas.figures.map_colors import colors_by_phase, ipf_colors, phase_rgb
 from pyxem_nas.figures.solutions import SolutionViewer, make_viewer
 from pyxem_nas.figures.spots import SpotMarks, Spots
 

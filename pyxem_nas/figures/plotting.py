@@ -1,39 +1,36 @@
 """Figures of crystal maps.
 
 Owns :func:`plot_map`, phases, inverse-pole-figure colours with their keys, reliability and
-probabilities in one figure, and the colours of maps for other figures. Numbers come from
-:mod:`pyxem_nas.maps.evaluation`, colours of crystal directions from orix. Works without a display.
+probabilities in one figure. Colours are `map_colors`', the images of a map `map_canvas`'. Works
+without a display.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from orix.crystal_map import CrystalMap
 
-from pyxem_nas.diffraction import (
-    disorientation_angles,
-    laue_operations,
-    multiply_quaternions,
-    to_orix,
-    turned_about_beam,
+from pyxem_nas.diffraction import to_orix
+from pyxem_nas.figures.map_canvas import Canvas, boundary_edges, drawing, format_unit
+from pyxem_nas.figures.map_colors import (
+    LEFT_OUT_COLOR,
+    NOT_INDEXED_COLOR,
+    colors_by_phase,
+    indexed_phases,
+    ipf_colors,
+    phase_rgb,
+    sequential_colors,
 )
-from pyxem_nas.maps import NOT_INDEXED, all_positions, best_rotations
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure, SubFigure
 
 __all__ = ["plot_map"]
 
-# Okabe and Ito, Color Universal Design (2008), without black (not indexed); steel first
-PHASE_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-NOT_INDEXED_COLOR = (0.0, 0.0, 0.0)
-_LEFT_OUT_COLOR = (1.0, 1.0, 1.0)
 _NO_VALUE_COLOR = (0.72, 0.72, 0.72)
 _PANEL = 2.9  # width of one panel, inches
 _NARROWEST = 42  # mm: a panel must hold two corners of an inverse pole figure and a legend
@@ -49,14 +46,6 @@ _PROPERTIES = {
     "phase_probability": ("P(phase is right)", 1.0),
     "orientation_probability": ("P(orientation within 5°)", 1.0),
     "n_plausible": ("Plausible orientations", None),
-}
-STYLE = {
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "legend.fontsize": 8,
-    "axes.linewidth": 0.6,
-    "image.interpolation": "none",
 }
 
 
@@ -147,96 +136,8 @@ def plot_map(
     return figure
 
 
-@contextmanager
-def drawing() -> Iterator[None]:
-    """Draw in the package's style."""
-    import matplotlib
-
-    with matplotlib.rc_context(STYLE):
-        try:
-            yield
-        finally:
-            interactive = matplotlib.is_interactive()
-    # The first figure of a session loads the backend. In Jupyter that switches interactive mode on;
-    # rc_context would switch it off again, and no later figure would be shown.
-    matplotlib.interactive(interactive)
-
-
-class Canvas:
-    """The grid of a map: row values to images, with axes in the unit of the scan."""
-
-    def __init__(self, xmap: CrystalMap) -> None:
-        self.xmap = xmap
-        x, y = (np.unique(coordinate) for coordinate in all_positions(xmap))
-        if x.size == 1 and y.size > 1:  # a scan along y is drawn as a line, too
-            x, y = y, x
-        self.shape = (y.size, x.size)
-        self.is_plane = y.size > 1
-        steps = [np.ptp(c) / (c.size - 1) if c.size > 1 else 1.0 for c in (y, x)]
-        (dy, dx), (y0, x0) = steps, (y[0], x[0])
-        self.dx = dx
-        self.extent = (x0 - dx / 2, x[-1] + dx / 2, y[-1] + dy / 2, y0 - dy / 2)
-
-    def image(self, rows: np.ndarray, fill: float) -> np.ndarray:
-        """Return values of the positions in data, shape (n, ...), as an image."""
-        flat = np.full((self.xmap.is_in_data.size, *rows.shape[1:]), fill, dtype=float)
-        flat[self.xmap.is_in_data] = rows
-        return flat.reshape(*self.shape, *rows.shape[1:])
-
-    def draw(self, ax: Axes, colors: np.ndarray, title: str) -> None:
-        """Draw colours of the positions in data, shape (n, 3)."""
-        ax.imshow(self.image(colors, _LEFT_OUT_COLOR[0]), extent=self.extent, aspect=self._aspect())
-        self.dress(ax, title)
-
-    def _aspect(self) -> str:
-        return "equal" if self.is_plane else "auto"
-
-    def dress(self, ax: Axes, title: str) -> None:
-        """Set title and ticks."""
-        ax.set_title(title)
-        ax.set_yticks([])
-        if self.is_plane:
-            ax.set_xticks([])
-        else:
-            ax.tick_params(length=2, pad=1)
-            ax.set_xlabel(f"Position ({format_unit(self.xmap)})", labelpad=1)
-
-
-def format_unit(xmap: CrystalMap) -> str:
-    """Return the unit of length as one writes it."""
-    unit = str(xmap.scan_unit)
-    return {"um": "µm", "px": "pixels", "A": "Å", "angstrom": "Å"}.get(unit, unit)
-
-
 def _is_finite_somewhere(xmap: CrystalMap, name: str) -> bool:
     return name in xmap.prop and bool(np.isfinite(xmap.prop[name]).any())
-
-
-def indexed_phases(xmap: CrystalMap) -> list[tuple[int, str]]:
-    """Return number and name of the phases that occur."""
-    present = set(np.unique(xmap.phase_id).tolist())
-    return [
-        (int(i), phase.name) for i, phase in xmap.phases if i != NOT_INDEXED and int(i) in present
-    ]
-
-
-def colors_by_phase(
-    xmap: CrystalMap, wanted: Mapping[str, str] | None = None
-) -> dict[int, tuple[float, float, float]]:
-    """Return an RGB colour for every phase number; `wanted` are colours by phase name."""
-    from matplotlib.colors import to_rgb
-
-    wanted = wanted or {}
-    phases = [(int(i), phase.name) for i, phase in xmap.phases if i != NOT_INDEXED]
-    unknown = sorted(set(wanted) - {name for _, name in phases})
-    if unknown:
-        raise ValueError(
-            f"phase_colors names {unknown!r}, the phases are {[name for _, name in phases]!r}"
-        )
-    return {
-        i: to_rgb(wanted.get(name, PHASE_COLORS[position % len(PHASE_COLORS)]))
-        for position, (i, name) in enumerate(phases)
-    }
 
 
 def _panels(
@@ -300,7 +201,7 @@ def _draw_phases(canvas: Canvas, ax: Axes, key: SubFigure, colors: Mapping[int, 
         share = 100 * np.mean(~xmap.is_indexed)
         entries.append((NOT_INDEXED_COLOR, f"not indexed  {share:.1f} %"))
     if not xmap.is_in_data.all():
-        entries.append((_LEFT_OUT_COLOR, "left out"))
+        entries.append((LEFT_OUT_COLOR, "left out"))
     canvas.draw(ax, rgb, "Phase")
     handles = [
         Patch(facecolor=color, edgecolor="0.4", linewidth=0.5, label=label)
@@ -339,36 +240,6 @@ def _draw_scale_bar(canvas: Canvas, ax: Axes) -> None:
     )
     bar.patch.set(alpha=0.85, linewidth=0)
     ax.add_artist(bar)
-
-
-def phase_rgb(xmap: CrystalMap, colors: Mapping[int, tuple] | None = None) -> np.ndarray:
-    """Return the phase's colour of each position in data, shape (n, 3)."""
-    colors = colors_by_phase(xmap) if colors is None else colors
-    rgb = np.empty((xmap.size, 3))
-    rgb[:] = NOT_INDEXED_COLOR
-    for i, _ in indexed_phases(xmap):
-        rgb[xmap.phase_id == i] = colors[i]
-    return rgb
-
-
-def ipf_colors(xmap: CrystalMap, vector: tuple[int, int, int]) -> np.ndarray:
-    """Return the colours of the crystal direction along a laboratory direction, shape (n, 3)."""
-    from orix.plot import IPFColorKeyTSL
-    from orix.quaternion import Orientation
-    from orix.vector import Vector3d
-
-    rotations = best_rotations(xmap)
-    rgb = np.empty((xmap.size, 3))
-    rgb[:] = NOT_INDEXED_COLOR
-    for i, _ in indexed_phases(xmap):
-        if xmap.phases[i].point_group is None:
-            continue
-        rows = xmap.phase_id == i
-        laue, turn = to_orix(xmap.phases[i])
-        key = IPFColorKeyTSL(laue, direction=Vector3d(vector))
-        turned = multiply_quaternions(turn, rotations[rows].data)
-        rgb[rows] = key.orientation2color(Orientation(turned, symmetry=laue))
-    return np.clip(rgb, 0, 1)
 
 
 def _draw_ipf_keys(xmap: CrystalMap, key: SubFigure) -> None:
@@ -425,15 +296,6 @@ def _draw_property(canvas: Canvas, name: str, ax: Axes, key: SubFigure) -> None:
     bar.ax.tick_params(length=2, pad=1)
 
 
-def sequential_colors() -> Colormap:
-    """Return viridis without its darkest colours, which look like the black of no value."""
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap
-
-    colors = ListedColormap(colormaps["viridis"](np.linspace(0.12, 1, 256)))
-    return colors.with_extremes(bad=NOT_INDEXED_COLOR)
-
-
 # ------------------------------------------------------------------------- boundaries
 
 
@@ -464,35 +326,3 @@ def _draw_edges(canvas: Canvas, ax: Axes, edges: Sequence[np.ndarray], **style: 
     )
     lines = LineCollection([*upright, *level], capstyle="projecting", **style)
     ax.add_collection(lines, autolim=False)
-
-
-def boundary_edges(
-    canvas: Canvas, angle: float, *, forgive_twins: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return where a boundary lies, shapes (ny, nx - 1) to the right and (ny - 1, nx) below.
-
-    With `forgive_twins` there is none where one side is the other turned by 180 degrees about the
-    beam, to within the angle.
-    """
-    xmap = canvas.xmap
-    rotations = best_rotations(xmap)
-    phase_id = canvas.image(xmap.phase_id.astype(float), NOT_INDEXED)
-    quaternions = canvas.image(rotations.data, 0.0)
-    edges = []
-    for first, second in (
-        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
-        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
-    ):
-        edge = phase_id[first] != phase_id[second]
-        for i, _ in indexed_phases(xmap):
-            same = (phase_id[first] == i) & (phase_id[second] == i)
-            if xmap.phases[i].point_group is not None:
-                group = laue_operations(xmap.phases[i])
-                one, other = quaternions[first][same], quaternions[second][same]
-                found = disorientation_angles(one, other, group)
-                if forgive_twins:
-                    twin = disorientation_angles(turned_about_beam(one), other, group)
-                    found = np.minimum(found, twin)
-                edge[same] = found > angle
-        edges.append(edge)
-    return edges[0], edges[1]

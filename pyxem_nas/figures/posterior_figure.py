@@ -19,7 +19,8 @@ from pyxem_nas.diffraction import (
     to_orix,
     turned_about_beam,
 )
-from pyxem_nas.figures.plotting import PHASE_COLORS, drawing
+from pyxem_nas.figures.map_canvas import drawing
+from pyxem_nas.figures.map_colors import PHASE_COLORS
 from pyxem_nas.figures.spots import SpotMarks, locate_spots
 from pyxem_nas.indexing import (
     NEAR,

@@ -20,7 +20,9 @@ import numpy as np
 from pyxem_nas.bundles import ModelBundle
 from pyxem_nas.figures.beam_figure import describe_beam, plot_beam
 from pyxem_nas.figures.explorer import embed_explorer
-from pyxem_nas.figures.plotting import format_unit, indexed_phases, plot_map
+from pyxem_nas.figures.map_canvas import format_unit
+from pyxem_nas.figures.map_colors import indexed_phases
+from pyxem_nas.figures.plotting import plot_map
 from pyxem_nas.figures.report_checks import Finding, check_map, check_scan
 from pyxem_nas.figures.report_figures import (
     get_confidence,

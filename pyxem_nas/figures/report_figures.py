@@ -21,14 +21,8 @@ from pyxem_nas.diffraction import (
     rotate_vectors,
     to_orix,
 )
-from pyxem_nas.figures.plotting import (
-    Canvas,
-    boundary_edges,
-    colors_by_phase,
-    drawing,
-    format_unit,
-    indexed_phases,
-)
+from pyxem_nas.figures.map_canvas import Canvas, boundary_edges, drawing, format_unit
+from pyxem_nas.figures.map_colors import colors_by_phase, indexed_phases
 from pyxem_nas.figures.solutions import SolutionViewer
 from pyxem_nas.figures.spots import SpotMarks
 from pyxem_nas.maps import NOT_INDEXED, all_positions, best_rotations

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pyxem_nas.bundles import ModelBundle
-from pyxem_nas.figures.plotting import PHASE_COLORS, drawing
+from pyxem_nas.figures.map_canvas import drawing
+from pyxem_nas.figures.map_colors import PHASE_COLORS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

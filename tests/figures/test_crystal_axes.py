@@ -7,7 +7,7 @@ from orix.crystal_map import Phase, PhaseList
 
 from pyxem_nas import evaluate, make_crystal_map
 from pyxem_nas.diffraction import laue_operations, multiply_quaternions, random_quaternions
-from pyxem_nas.figures.plotting import ipf_colors
+from pyxem_nas.figures.map_colors import ipf_colors
 
 PHASES = {
     "monoclinic": Phase("one", space_group=14),

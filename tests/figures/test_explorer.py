@@ -12,7 +12,7 @@ from pyxem_nas import Acquisition, ModelBundle, example_phases, explore, simulat
 from pyxem_nas.diffraction import to_orix
 from pyxem_nas.diffraction.kinematical import simulate_spots
 from pyxem_nas.figures.explorer import container, content, crystals, page, patterns, widget
-from pyxem_nas.figures.plotting import ipf_colors
+from pyxem_nas.figures.map_colors import ipf_colors
 from pyxem_nas.figures.solutions import make_viewer
 from pyxem_nas.maps.crystal_map import NOT_INDEXED, make_crystal_map
 

@@ -22,7 +22,8 @@ from pyxem_nas.diffraction import (
     random_quaternions,
 )
 from pyxem_nas.figures.explorer import page as explorer_page
-from pyxem_nas.figures.plotting import Canvas, boundary_edges, ipf_colors
+from pyxem_nas.figures.map_canvas import Canvas, boundary_edges
+from pyxem_nas.figures.map_colors import ipf_colors
 from pyxem_nas.figures.report_figures import get_confidence, measure_grains
 from pyxem_nas.figures.solutions import make_viewer
 from pyxem_nas.maps.crystal_map import NOT_INDEXED, make_crystal_map

@@ -15,7 +15,7 @@ from orix.crystal_map import PhaseList
 
 from pyxem_nas import Acquisition, ModelBundle, example_phases, simulate_scan
 from pyxem_nas.diffraction import fibonacci_sphere, turned_about_beam
-from pyxem_nas.figures.plotting import Canvas, boundary_edges, drawing
+from pyxem_nas.figures.map_canvas import Canvas, boundary_edges, drawing
 from pyxem_nas.figures.report import write_report
 from pyxem_nas.figures.report_checks import check_map, check_scan
 from pyxem_nas.figures.report_figures import (

@@ -13,7 +13,8 @@ import numpy as np
 from pyxem_nas.diffraction import Reflections
 from pyxem_nas.figures.explorer.container import quantise, quantise_rotations
 from pyxem_nas.figures.explorer.crystals import describe_phases
-from pyxem_nas.figures.plotting import Canvas, format_unit, sequential_colors
+from pyxem_nas.figures.map_canvas import Canvas, format_unit
+from pyxem_nas.figures.map_colors import sequential_colors
 from pyxem_nas.figures.report_figures import get_confidence
 from pyxem_nas.figures.spots import MAX_SPOTS, MIN_INTENSITY, detector_reach
 from pyxem_nas.maps import NOT_INDEXED

@@ -17,7 +17,7 @@ from pyxem_nas.diffraction import (
     laue_operations,
     to_orix,
 )
-from pyxem_nas.figures.plotting import colors_by_phase
+from pyxem_nas.figures.map_colors import colors_by_phase
 from pyxem_nas.figures.report_figures import poles_of_phase
 from pyxem_nas.maps import NOT_INDEXED
 
