@@ -20,10 +20,10 @@ HOW_TO_CALIBRATE = (
 )
 _NO_UNIT = {"", "1", "px", "pix", "pixel", "pixels", "<undefined>", "none", "undefined"}
 # not re.IGNORECASE where a letter means two things: pint's "a" is a year, its "Mrad" a megaradian
-_ANGSTROM = re.compile(r"(?<![A-Za-z])(A|Å|[Åå]ngstr[oö]ms?|(?i:ang(str[oö]ms?)?))(?![A-Za-z])")
+_ANGSTROM = re.compile(r"(?<![A-Za-z])(A|AA|Å|[Åå]ngstr[oö]ms?|(?i:ang(str[oö]ms?)?))(?![A-Za-z])")
 _ANGLES = {
     "angle": "rad",  # TopSpin's word
-    **dict.fromkeys(("mrad", "mrads", "milliradian", "milliradians"), "mrad"),
+    **dict.fromkeys(("mrad", "mrads", "millirad", "milliradian", "milliradians"), "mrad"),
     **dict.fromkeys(("rad", "rads", "radian", "radians"), "rad"),
     **dict.fromkeys(("urad", "μrad", "µrad", "microradian", "microradians"), "urad"),
     **dict.fromkeys(("deg", "degs", "degree", "degrees", "°"), "deg"),
@@ -124,5 +124,6 @@ def _spell_out(text: str) -> str:
     plain = _ANGSTROM.sub("angstrom", plain)
     plain = re.sub(r"\bmicrons?\b", "um", plain)
     # a wave is no angle here, as in pint, where a cycle is 2 pi
-    plain = re.sub(r"\bcycles?\b", "1", plain)
+    plain = re.sub(r"\bcyc(les?)?\b", "1", plain)
+    plain = re.sub(r"^(/|per|inverse)", "1/", plain)
     return re.sub(r"([A-Za-z])\(?-1\)?$", r"\1^-1", plain)

@@ -9,10 +9,12 @@ ANGSTROM = [
     "$A^{-1}$", r"$\AA^{-1}$", "k_A^-1", "1/A", "1/Å", "1 / Å", "A^-1", "A-1", "Å⁻¹", "Å\u22121",
     "1/angstrom", "1/Angstrom", "1/ANGSTROM", "1/ang", "1/Ang", "angstrom^-1", "ångström^-1",
     "1/angstroms", "cycles/angstrom", "cycle/Å",
+    "1/AA", "inverse angstrom", "Ang^-1",
 ]  # fmt: skip
 NANOMETRE = [
     "1/nm", "nm^-1", "nm-1", "nm\u22121", "nm⁻¹", "nm**-1", "nm$^{-1}$", "nm^{-1}", "(1/nm)",
     "[1/nm]", r"$\mathrm{nm}^{-1}$", "cycles/nm", "cycle / nm", "1/nanometer",
+    "cyc/nm", "/nm", "per nm", "nm^(-1)",
 ]  # fmt: skip
 
 
@@ -29,7 +31,7 @@ def test_spellings_of_one_over_nanometre(unit):
 @pytest.mark.parametrize(
     ("unit", "radians"),
     [("mrad", 1e-3), ("mRad", 1e-3), ("mrads", 1e-3), ("rad", 1), ("Angle", 1), ("µrad", 1e-6),
-     ("deg", np.pi / 180), ("°", np.pi / 180), ("milliradians", 1e-3)],
+     ("deg", np.pi / 180), ("°", np.pi / 180), ("milliradians", 1e-3), ("millirad", 1e-3)],
 )  # fmt: skip
 def test_spellings_of_angles(unit, radians):
     # de Broglie, with SI constants: 2.5079 pm at 200 kV
