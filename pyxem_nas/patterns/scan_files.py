@@ -75,7 +75,7 @@ def read_scan(
         signals = _load(path, reader, lazy, as_line=scan_shape is not None)
     scan = _choose_scan(path, [_with_navigation(signal) for signal in signals])
     scan = _put_patterns_last(scan)
-    if reader in ("EMPAD", "Topspin") or suffix == ".app5":
+    if suffix == ".app5" or (reader or "").lower() == "empad":
         # the middle of the camera, which these readers give for the centre, is no measurement
         for axis in scan.axes_manager.signal_axes:
             axis.offset = 0.0
@@ -136,7 +136,7 @@ def _load(path: Path, reader: str | None, lazy: bool, *, as_line: bool) -> list[
     if by_pieces and not lazy:
         for signal in signals:
             signal.compute(show_progressbar=False)
-    return signals
+    return [signal.as_lazy() if lazy and not signal._lazy else signal for signal in signals]
 
 
 def _is_read_by_pieces(path: Path, kind: str, lazy: bool) -> bool:
