@@ -36,6 +36,7 @@ from pyxem_nas.diffraction import (
     rotate_vectors,
 )
 from pyxem_nas.file_writing import replacing
+from pyxem_nas.indexing import match_coefficients
 from pyxem_nas.indexing import matching_kernel as kernel
 from pyxem_nas.indexing.vector_loops import PLACES
 from pyxem_nas.patterns import DescriptorSpec
@@ -327,7 +328,7 @@ def draw_templates(
     intensity = reflections.intensities
     templates = np.zeros((len(quaternions), *spec.shape), np.float32)
     run_rows(
-        kernel.draw,
+        match_coefficients.draw,
         len(templates),
         quaternions_to_matrices(quaternions),
         reflections.vectors,

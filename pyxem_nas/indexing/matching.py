@@ -14,7 +14,7 @@ import numba
 import numpy as np
 
 from pyxem_nas.compiled_loops import run_rows
-from pyxem_nas.indexing import matching_device
+from pyxem_nas.indexing import match_coefficients, matching_device
 from pyxem_nas.indexing import matching_kernel as kernel
 from pyxem_nas.indexing.accelerator import has_gpu
 from pyxem_nas.indexing.match_library import (
@@ -70,11 +70,20 @@ def transform(
     padded = np.asarray(descriptors, np.float32)
     if any(after for _, after in padding):
         padded = np.pad(padded, padding)
-    weights = np.zeros(n_padded, np.float32)
-    weights[: spec.n_radial] = np.sqrt(spec.radii)
+    weights = np.zeros(padded.shape[1:], np.float32)
+    weights[: spec.n_radial] = np.sqrt(spec.radii)[:, None]
     waves = _make_waves(n_harmonics, spec.n_azimuthal)
-    spectra = np.zeros((len(padded), n_harmonics, 2, n_padded), np.float32)
-    run_rows(kernel.transform, len(padded), np.ascontiguousarray(padded), weights, waves, spectra)
+    spectra = np.empty((len(padded), n_harmonics, 2, n_padded), np.float32)
+    run_rows(
+        match_coefficients.transform,
+        len(padded),
+        np.ascontiguousarray(padded),
+        spec.n_azimuthal,
+        weights,
+        waves,
+        spectra,
+        rows=_share(len(padded), match_coefficients.SIDE_BY_SIDE),
+    )
     return spectra
 
 
@@ -94,7 +103,6 @@ def match_spectra(
     quaternions = np.zeros((len(spectra), n_best, 4))
     scores = np.zeros((len(spectra), n_best), np.float32)
     n_groups = -(-len(spectra) // kernel.GROUP)
-    per_thread = -(-n_groups // max(1, numba.get_num_threads()))
     run_rows(
         kernel.match,
         n_groups,
@@ -104,7 +112,7 @@ def match_spectra(
         DISTINCT_COSINE,
         quaternions,
         scores,
-        rows=min(kernel.GROUPS_PER_TASK, max(1, per_thread)),
+        rows=min(kernel.GROUPS_PER_TASK, _share(n_groups)),
     )
     return quaternions, scores
 
@@ -201,9 +209,18 @@ def match_descriptors(
 
 @cache
 def _make_waves(n_harmonics: int, n_azimuthal: int) -> np.ndarray:
-    """Return cosine and negative sine of each harmonic, scaled as `take_harmonics` does."""
-    angles = 2 * np.pi * np.outer(order_harmonics(n_harmonics), np.arange(n_azimuthal))
-    angles /= n_azimuthal
-    waves = np.stack([np.cos(angles), -np.sin(angles)], axis=1).reshape(2 * n_harmonics, -1)
-    waves = np.pad(waves, ((0, 0), (0, -n_azimuthal % 4)))
+    """Return cosines and negative sines (4, n_harmonics / 2, n_folded) for `transform`.
+
+    Of even harmonics, and of odd ones, scaled as `take_harmonics` does.
+    """
+    n_folded = n_azimuthal if n_azimuthal % 2 else n_azimuthal // 4 + 1
+    harmonics = order_harmonics(n_harmonics).reshape(2, 1, -1, 1)
+    angles = 2 * np.pi * harmonics * np.arange(n_folded) / n_azimuthal
+    waves = np.concatenate([np.cos(angles), -np.sin(angles)], axis=1)
+    waves = waves.reshape(4, n_harmonics // 2, n_folded)
     return (np.sqrt(2 / n_azimuthal) * waves).astype(np.float32)
+
+
+def _share(n: int, unit: int = 1) -> int:
+    """Return a thread's share of n rows, a multiple of what is done at once."""
+    return -(-n // (max(1, numba.get_num_threads()) * unit)) * unit or unit

@@ -1,4 +1,4 @@
-"""The compiled parts of exhaustive matching: templates drawn, correlations, their highest peaks.
+"""The compiled parts of exhaustive matching: correlations and their highest peaks.
 
 Owns loops over arrays and the order in which they lie in memory. All of it is float32 and made of
 small matrix products whose matrices stay in the cache of a core. Row i depends on pattern i alone.
@@ -11,7 +11,6 @@ from functools import cache
 import numba
 import numpy as np
 
-from pyxem_nas.diffraction import excitation_error, rocking_factor
 from pyxem_nas.indexing.candidates import (
     keep_top,
     largest_product,
@@ -19,7 +18,6 @@ from pyxem_nas.indexing.candidates import (
 )
 from pyxem_nas.indexing.vector_loops import (
     BLOCK,
-    COLUMNS,
     PLACES,
     find_block_maxima,
     keep_highest,
@@ -32,51 +30,6 @@ GROUP = 4  # patterns that are compared at once
 GROUPS_PER_TASK = 8  # the maxima of all templates fit the cache
 _N_QUARTERS = 8  # of a turn, of the template and of its mirror image
 _N_TOP = 128  # highest grid points looked at for distinct peaks
-_REACH = 3.5  # standard deviations at which spots end
-_EXCITED = 3.0  # standard deviations at which rocking curves end
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def draw(
-    start, stop, matrices, vectors, intensities, exponent, wavenumber, precession, rod_width, sigma,
-    radii, templates,
-):  # fmt: skip
-    """Add to templates (n, n_radial, n_azimuthal), float32, a Gaussian for each excited spot."""
-    _, n_radial, n_azimuthal = templates.shape
-    step = radii[1] - radii[0]
-    turn = 2 * np.pi / n_azimuthal
-    for i in range(start, stop):
-        matrix = matrices[i]
-        for j in range(len(vectors)):
-            gx, gy, gz = vectors[j, 0], vectors[j, 1], vectors[j, 2]
-            x = gx * matrix[0, 0] + gy * matrix[1, 0] + gz * matrix[2, 0]
-            y = gx * matrix[0, 1] + gy * matrix[1, 1] + gz * matrix[2, 1]
-            z = gx * matrix[0, 2] + gy * matrix[1, 2] + gz * matrix[2, 2]
-            radius2 = x * x + y * y
-            radius, azimuth = np.sqrt(radius2), np.arctan2(y, x)
-            error = excitation_error(x, y, z, wavenumber)
-            # the small power that follows would draw spots far from their Bragg condition, too
-            if abs(error) > _EXCITED * rod_width + radius * precession:
-                continue
-            share = rocking_factor(error, radius, precession, rod_width, 1, 0.0, 0.0)
-            weight = (intensities[j] * share) ** exponent
-            first = max(0, int(np.ceil((radius - _REACH * sigma - radii[0]) / step)))
-            last = min(n_radial - 1, int(np.floor((radius + _REACH * sigma - radii[0]) / step)))
-            for r in range(first, last + 1):
-                across = (radius - radii[r]) / sigma
-                product = radius * radii[r] / (sigma * sigma)
-                # |difference|^2 = across^2 + 2 product (1 - cos angle)
-                rest = 1 - 0.5 * (_REACH * _REACH - across * across) / max(product, 1e-9)
-                half = np.pi if rest <= -1 else np.arccos(min(rest, 1.0))
-                low = int(np.ceil((azimuth - half) / turn))
-                high = int(np.floor((azimuth + half) / turn))
-                if high - low >= n_azimuthal:
-                    low, high = 0, n_azimuthal - 1
-                for a in range(low, high + 1):
-                    along = product * (1 - np.cos(a * turn - azimuth))
-                    templates[i, r, a % n_azimuthal] += weight * np.exp(
-                        -0.5 * across * across - along
-                    )
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
@@ -104,48 +57,6 @@ def _multiply(a, n_inner, b, start, stride, width, out):
                 out1[j] += a10 * x0 + a11 * x1 + a12 * x2 + a13 * x3
                 out2[j] += a20 * x0 + a21 * x1 + a22 * x2 + a23 * x3
                 out3[j] += a30 * x0 + a31 * x1 + a32 * x2 + a33 * x3
-
-
-@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
-def _turn_over(descriptor, weights, turned):
-    """Fill `turned` (n_azimuthal, n_radial or more) with a compressed, weighed, normed one."""
-    n_radial, n_azimuthal = descriptor.shape
-    power = np.float32(0)
-    for r in range(n_radial):
-        row, weight = descriptor[r], weights[r]
-        for a in range(n_azimuthal):
-            # to the power 11/16, by roots; a bin that the detector does not show may hold -1
-            half = np.sqrt(max(row[a], np.float32(0)))
-            eighth = np.sqrt(np.sqrt(half))
-            value = weight * half * eighth * np.sqrt(eighth)
-            turned[a, r] = value
-            power += value * value
-    if power > 0:
-        turned *= np.float32(1) / np.sqrt(power)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def transform(start, stop, descriptors, weights, waves, spectra):
-    """Fill in Fourier coefficients of descriptors along azimuth.
-
-    `weights` (n_radial,) are roots of the bins' area; `waves` (2 n_harmonics, n_azimuthal) cosines
-    and sines of one harmonic after the other. All axes are padded with zeros to multiples of 4.
-    `spectra` (n, n_harmonics, 2, n_radial): real and imaginary parts.
-    """
-    n_radial, n_azimuthal = descriptors.shape[1:]
-    width = -(-n_radial // COLUMNS) * COLUMNS
-    turned = np.zeros((n_azimuthal, width), np.float32)
-    coefficients = np.empty((len(waves), width), np.float32)
-    for i in range(start, stop):
-        _turn_over(descriptors[i], weights, turned)
-        multiply(
-            waves.ravel(), 0, n_azimuthal, len(waves), n_azimuthal, turned.ravel(), 0, width,
-            width, coefficients.ravel(), 0, width,
-        )  # fmt: skip
-        rows = spectra[i].reshape(len(waves), n_radial)
-        for k in range(len(rows)):
-            for r in range(n_radial):
-                rows[k, r] = coefficients[k, r]
 
 
 @numba.njit(cache=True, error_model="numpy")

@@ -19,6 +19,7 @@ __all__ = [
     "COLUMNS",
     "PLACES",
     "ROWS",
+    "compress",
     "find_block_maxima",
     "keep_highest",
     "list_near",
@@ -72,6 +73,16 @@ def keep_highest(sums, n_angles, n_columns, highest):
     """
     for j in range(0, n_columns, _LANES):
         _keep_highest_block(sums, j, n_columns, n_angles, highest)
+
+
+@numba.njit(cache=True, error_model="numpy")
+def compress(values, weights, n, out):
+    """Fill `out` with ``weight * value**(11/16)``, 0 where a value is none; return their power.
+
+    Of float32 arrays taken as flat, `n` numbers, a multiple of 16. Better than 1e-6 of a number
+    between 1e-6 and 1e6.
+    """
+    return _compress(values, weights, n, out)
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -138,17 +149,8 @@ def _find_block_maximum(typing, values, start):
             if highest is not None:
                 part = builder.select(builder.fcmp_ordered(">", part, highest), part, highest)
             highest = part
-        while lanes > 1:  # the upper half against the lower
-            lanes //= 2
-            halves = [
-                builder.shuffle_vector(
-                    highest, highest, ir.Constant(ir.VectorType(_INT, lanes), list(places))
-                )
-                for places in (range(lanes), range(lanes, 2 * lanes))
-            ]
-            compare = builder.fcmp_ordered if floats else builder.icmp_signed
-            highest = builder.select(compare(">", *halves), *halves)
-        return builder.extract_element(highest, _INT(0))
+        compare = builder.fcmp_ordered if floats else builder.icmp_signed
+        return _reduce(builder, highest, lambda a, b: builder.select(compare(">", a, b), a, b))
 
     return signature, write
 
@@ -257,6 +259,92 @@ def _list_near(typing, table, n_columns, x, y, z, reach, indices, n_most):
         return total
 
     return signature, write
+
+
+# the logarithm to base 2 of 1 + x over x, x within a third, and the power of 2 within a half
+_LOGARITHM = (
+    1.44269505, -0.72134755, 0.480895817, -0.360668539, 0.28871829, -0.240707797, 0.201699001,
+    -0.175166688, 0.203237192, -0.188215489,
+)  # fmt: skip
+_POWER = (
+    1.0, 0.693147207, 0.240226512, 0.0555032721, 0.0096180256, 0.00134004322, 0.00015469732,
+)  # fmt: skip
+
+
+@intrinsic
+def _compress(typing, values, weights, n, out):
+    """Do `compress`."""
+    signature = types.float32(values, weights, n, out)
+
+    def write(context, builder, signature, arguments):
+        n = arguments[2]
+        values, weights, out = (
+            _get_data(context, builder, signature, arguments, i) for i in (0, 1, 3)
+        )
+        zero = ir.Constant(_VECTOR, [0.0] * _LANES)
+        n_turns = builder.udiv(n, n.type(_LANES))
+        turn, (power,), finish = _begin_loop(builder, n_turns, [zero])
+        at = builder.mul(turn, n.type(_LANES))
+        value = _load(builder, values, at)
+        raised = builder.fmul(_raise(builder, value), _load(builder, weights, at))
+        raised = builder.select(builder.fcmp_ordered(">", value, zero), raised, zero)
+        _store(builder, raised, out, at)
+        square = builder.fmul(raised, raised, flags=("contract",))
+        total = builder.fadd(power, square, flags=("contract",))
+        finish([total])
+        return _reduce(builder, total, builder.fadd)
+
+    return signature, write
+
+
+def _raise(builder, value):
+    """Return positive numbers to the power 11/16, by logarithm and exponential."""
+
+    def numbers(number):
+        return ir.Constant(_VECTOR, [float(number)] * _LANES)
+
+    def integers(number):
+        return ir.Constant(_INTS, [number] * _LANES)
+
+    def add(a, b):
+        return builder.fadd(a, b, flags=("contract",))
+
+    def evaluate(coefficients, x):
+        total = numbers(coefficients[-1])
+        for coefficient in coefficients[-2::-1]:
+            total = add(builder.fmul(total, x, flags=("contract",)), numbers(coefficient))
+        return total
+
+    bits = builder.bitcast(value, _INTS)
+    # value = 2^exponent (1 + x), which is 2/3 to 4/3
+    exponent = builder.ashr(builder.sub(bits, integers(0x3F2AAAAB)), integers(23))
+    x = builder.bitcast(builder.sub(bits, builder.shl(exponent, integers(23))), _VECTOR)
+    x = add(x, numbers(-1))
+    logarithm = builder.fmul(evaluate(_LOGARITHM, x), x, flags=("contract",))
+    logarithm = add(logarithm, builder.sitofp(exponent, _VECTOR))
+    logarithm = builder.fmul(logarithm, numbers(11 / 16))
+    # above 0, so that the fraction is cut downwards
+    whole = builder.fptosi(builder.fadd(logarithm, numbers(1024.5)), _INTS)
+    whole = builder.sub(whole, integers(1024))
+    rest = builder.fsub(logarithm, builder.sitofp(whole, _VECTOR))
+    power = builder.bitcast(evaluate(_POWER, rest), _INTS)
+    return builder.bitcast(builder.add(power, builder.shl(whole, integers(23))), _VECTOR)
+
+
+def _reduce(builder, vector, join):
+    """Return what joining all numbers of a vector gives, its upper half to the lower, and again."""
+    lanes = vector.type.count
+    while lanes > 1:
+        lanes //= 2
+        vector = join(
+            *(
+                builder.shuffle_vector(
+                    vector, vector, ir.Constant(ir.VectorType(_INT, lanes), list(places))
+                )
+                for places in (range(lanes), range(lanes, 2 * lanes))
+            )
+        )
+    return builder.extract_element(vector, _INT(0))
 
 
 def _combine(builder, a_even, a_odd, b_even, b_odd, c_even, c_odd, d_even, d_odd) -> list:

@@ -121,6 +121,28 @@ def test_scores_are_those_of_a_loop_over_templates_and_angles(group):
         assert np.all(np.diff(scores[i]) <= 0)
 
 
+@pytest.mark.parametrize(("n_radial", "n_azimuthal"), [(40, 180), (21, 90), (8, 77), (12, 64)])
+def test_coefficients_are_those_of_a_fourier_transform(n_radial, n_azimuthal):
+    from pyxem_nas.indexing import matching
+
+    spec = DescriptorSpec(n_radial=n_radial, n_azimuthal=n_azimuthal)
+    rng = np.random.default_rng(12)
+    patterns = np.maximum(rng.normal(size=(19, *spec.shape)), -1).astype(np.float32)
+    patterns[7] = 0
+    n_harmonics = libraries.count_harmonics(MatchingSettings(), spec)
+    spectra = matching.transform(patterns, spec)
+    assert spectra.shape == (19, n_harmonics, 2, -(-n_radial // 4) * 4)
+    values = np.sqrt(spec.radii)[:, None] * np.maximum(patterns, 0).astype(float) ** (11 / 16)
+    norm = np.sqrt((values**2).sum(axis=(1, 2), keepdims=True))
+    values = values / np.where(norm > 0, norm, 1) * np.sqrt(2 / n_azimuthal)
+    expected = np.fft.rfft(values, axis=2)[:, :, libraries.order_harmonics(n_harmonics)]
+    expected = expected.transpose(0, 2, 1)
+    found = spectra[..., :n_radial]
+    np.testing.assert_allclose(found[:, :, 0], expected.real, atol=1e-6)
+    np.testing.assert_allclose(found[:, :, 1], expected.imag, atol=1e-6)
+    assert not spectra[..., n_radial:].any() and not spectra[7].any()
+
+
 def match_with(patterns, library, settings):
     """Match by settings of other harmonics than the default ones."""
     from pyxem_nas.indexing import matching

@@ -12,6 +12,7 @@ from pyxem_nas.indexing.vector_loops import (
     COLUMNS,
     PLACES,
     ROWS,
+    compress,
     find_block_maxima,
     keep_highest,
     list_near,
@@ -85,6 +86,19 @@ def check_block_maxima(dtype):
     assert largest == max(expected)
 
 
+def check_powers():
+    """Raise numbers of any size that a descriptor has, none below 0."""
+    values = np.geomspace(1e-6, 1e6, 480).astype(np.float32)
+    values[[5, 17]] = 0, -1
+    weights = np.linspace(0.1, 2, 480).astype(np.float32)
+    out = np.empty(480, np.float32)
+    power = compress(values, weights, 480, out)
+    expected = weights * np.maximum(values, 0).astype(float) ** (11 / 16)
+    np.testing.assert_allclose(out, expected, rtol=1e-6)
+    np.testing.assert_allclose(power, (expected**2).sum(), rtol=1e-5)
+    assert (out[[5, 17]] == 0).all()
+
+
 def test_products_of_parts_are_those_of_numpy():
     check_products()
 
@@ -104,12 +118,16 @@ def test_block_maxima_are_those_of_numpy(dtype):
     check_block_maxima(dtype)
 
 
+def test_powers_are_those_of_numpy():
+    check_powers()
+
+
 def test_narrower_vectors_give_the_same():
     if not sys.platform.startswith("linux") or os.uname().machine != "x86_64":
         pytest.skip("names features of processors of one kind")
     code = "import test_vector_loops as t; assert t.COLUMNS == 16; t.check_products(); "
     code += "t.check_maxima(36); t.check_lists(496, 100); t.check_lists(496, 7); "
-    code += "t.check_block_maxima('i1'); t.check_block_maxima('f4')"
+    code += "t.check_powers(); t.check_block_maxima('i1'); t.check_block_maxima('f4')"
     environment = os.environ | {
         "NUMBA_CPU_NAME": "haswell",
         "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma",
