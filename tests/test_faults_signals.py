@@ -86,7 +86,11 @@ def test_impossible_scale_is_refused(scale, scan, bundle):
 
 @pytest.mark.parametrize("lazy", [False, True])
 def test_scale_off_by_ten_is_warned_of(lazy, scan, bundle):
-    for factor, message in ((0.1, "first ring of the phases is at 0.4"), (10, "0.0246 instead of")):
+    for factor, message in (
+        (0.1, "first ring of the phases is at 0.4"),
+        (10, "0.0246 instead of"),
+        (1000, "a pixel is 24.6 1/angstrom wide, the first ring of the phases lies within it"),
+    ):
         signal = rescaled(scan, factor)
         with pytest.warns(UserWarning, match=message):
             (signal.as_lazy() if lazy else signal).index_phase_orientation(bundle, **OPTIONS)
