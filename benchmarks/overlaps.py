@@ -7,9 +7,9 @@ Measured on sums of two dynamical patterns (`benchmarks/bloch.py`), the second w
 50 % of the diffracted electrons, drawn through the benchmark's cameras and indexed with
 ``n_overlaps=2``. Prints a Markdown table and writes it to ``benchmarks/results``.
 
-``--fit`` fits the weights of `pyxem_nas.overlaps.OverlapJudge` instead, and prints them: on the
-package's own simulations from the half of the randomisation that no network was trained for, half
-of them with a second crystal of 20 to 50 %.
+``--fit`` fits the weights of `pyxem_nas.overlaps.OverlapJudge` instead, and prints them: on sums
+of Bloch-wave patterns of the package's own simulator through random cameras, half of them with a
+second crystal of 10 to 50 %, by all three methods.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from pathlib import Path
 
 import numpy as np
 from bloch import PHASES, BlochPatterns, draw_images, load_bloch
-from cameras import get_cameras
+from cameras import Camera, get_cameras
+from rejection import simulate_foreign
 
 import pyxem_nas
-from pyxem_nas.diffraction import disorientation_angles, laue_operations, random_quaternions
+from pyxem_nas.diffraction import disorientation_angles, laue_operations
 from pyxem_nas.diffraction.acquisition import Acquisition
-from pyxem_nas.indexing.described import Described
+from pyxem_nas.indexing.block import describe
 from pyxem_nas.indexing.overlaps import OverlapJudge
-from pyxem_nas.indexing.phase_choice import try_all
+from pyxem_nas.indexing.phase_choice import choose_phases
 from pyxem_nas.indexing.plan import get_specs, make_plan
 from pyxem_nas.indexing.predictor import get_predictor
 from pyxem_nas.indexing.second_crystal import search_second
 from pyxem_nas.maps.statistics import expected_calibration_error
 from pyxem_nas.patterns.sampler import make_sampler
 from pyxem_nas.patterns.spec import Detector
-from pyxem_nas.scans.camera import simulate_descriptors
-from pyxem_nas.training.search import hold_out_domain
 
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5)
 SAME = 5.0  # degrees
+N_CAMERAS = 12  # random ones, of the fit
 
 
 def is_crystal(phase, quaternions, true_phase, true_quaternions, phases) -> np.ndarray:
@@ -138,77 +138,90 @@ def write_table(results: dict[float, dict[str, np.ndarray]]) -> str:
 # ------------------------------------------------------------------------- fit
 
 
-def simulate_pairs(bundle, predictor, n: int, seed: int, angle: float) -> tuple:
-    """Return descriptors, polar patterns, phases (n, 2), orientations (n, 2, 4), share > 0."""
-    rng = np.random.default_rng((seed, 31))
-    randomization = pyxem_nas.Randomization(
-        precession_angle=(angle, angle), overlap_share=(1.0, 1.0), overlap_weight=(0.25, 1.0),
-        dynamical_share=(0.0, 0.0),
+def draw_camera(rng: np.random.Generator, k: int) -> Camera:
+    """Return a camera of random properties."""
+    log = lambda low, high: float(np.exp(rng.uniform(np.log(low), np.log(high))))  # noqa: E731
+    return Camera(
+        f"random {k}", log(0.015, 0.031), rng.uniform(1.0, 2.5), log(1e3, 3e5), log(0.2, 3.0),
+        rng.uniform(0.2, 0.5), rng.uniform(0.4, 1.5), rng.uniform(0.5, 1.0), 1.0,
+        ellipticity=rng.uniform(0, 0.02), ellipse_azimuth=rng.uniform(0, 180),
     )  # fmt: skip
-    randomization = hold_out_domain(randomization)[1]
-    phases = rng.integers(0, len(bundle.phases), (n, 2))
-    quaternions = random_quaternions(2 * n, rng).reshape(n, 2, 4)
-    parameters = randomization.draw(n, rng)
-    two = rng.random(n) < 0.5
-    parameters["overlap_weight"][~two] = 0
-    stacks = [
-        simulate_descriptors(
-            predictor.reflections, phases, quaternions, parameters, spec,
-            np.random.default_rng((seed, 32)), wavelength=bundle.acquisition.wavelength,
-        )
-        for spec in get_specs(bundle)[:2]
-    ]  # fmt: skip
-    return *stacks, phases, quaternions, two
+
+
+def simulate_pairs(bundle, n: int, rng: np.random.Generator) -> tuple:
+    """Return sums of two Bloch-wave patterns of our own, phases (n, 2) and orientations (n, 2, 4).
+
+    In half of them the second has a share of 0.
+    """
+    patterns = [simulate_foreign(phase, n, int(rng.integers(2**31))) for phase in bundle.phases]
+    phases = rng.integers(0, len(patterns), (n, 2))
+    rows = np.stack([rng.permutation(n) for _ in range(2)], axis=1)
+    shares = np.where(rng.random(n) < 0.5, 0, rng.uniform(0.1, 0.5, n))
+    parts = [
+        add_patterns([[(patterns[k], int(i)) for k, i in zip(*pair, strict=True)]], share)
+        for *pair, share in zip(phases, rows, shares, strict=True)
+    ]
+    truth = np.stack(
+        [[patterns[k].rotations[i] for k, i in zip(*pair, strict=True)]
+         for pair in zip(phases, rows, strict=True)]
+    )  # fmt: skip
+    whole = BlochPatterns(
+        "overlap", truth[:, 0], [part.spots[0] for part in parts], np.zeros(n), np.full(n, 0.7)
+    )
+    return whole, phases, truth, shares > 0
 
 
 def fit(bundle, options: argparse.Namespace) -> OverlapJudge:
-    """Return the judge of greatest likelihood."""
-    from scipy.optimize import minimize
-
-    predictor = get_predictor(bundle)
-    features, right = [], []
-    for k, angle in enumerate((0.2, 0.7)):
-        descriptors, polar, phases, quaternions, two = simulate_pairs(
-            bundle, predictor, options.n * 10, options.seed + k, angle
-        )
-        acquisition = Acquisition(bundle.acquisition.beam_energy, angle)
-        sampler = make_sampler(Detector((144, 144), (0.02, 0.02)), *get_specs(bundle))
-        plan = make_plan(
-            bundle, sampler, method="network", acquisition=acquisition, min_confidence=0
-        )
-        described = Described(descriptors, polar, bundle.spec)
-        # the phase is physics' here as well: indexing needs no Cartesian patterns then
-        first = try_all(predictor, described, plan, reject=False)
-        best = first["quaternions"][:, 0]
-        rows, second = search_second(predictor, described, plan, first["phase"], best)
-        found = second["quaternions"][:, 0]
-        match = [
-            [
-                is_crystal(*answer, phases[rows, j], quaternions[rows, j], bundle.phases)
-                for j in range(2)
+    """Return the judge of greatest likelihood, for all methods together."""
+    predictor, acquisition = get_predictor(bundle), Acquisition(bundle.acquisition.beam_energy, 0.7)
+    rng = np.random.default_rng((options.seed, 31))
+    features, right, held = [], [], []
+    for i in range(N_CAMERAS):
+        camera = draw_camera(rng, i)
+        patterns, phases, truth, two = simulate_pairs(bundle, options.n, rng)
+        images = draw_images(patterns, camera, options.seed)
+        sampler = make_sampler(Detector(images.data.shape[1:], (camera.scale,) * 2),
+                               *get_specs(bundle))  # fmt: skip
+        for method in ("network", "match", "hybrid"):
+            plan = make_plan(
+                bundle, sampler, method=method, acquisition=acquisition, min_confidence=0
+            ).see(images.centers)
+            described = describe(images.data, images.centers.astype(np.float32), plan)
+            empty = ~described.descriptors.any(axis=(1, 2))
+            phase, _, first = choose_phases(predictor, described, plan, empty, False)
+            best = first["quaternions"][:, 0]
+            rows, second = search_second(predictor, described, plan, phase, best)
+            answers = (phase[rows], best[rows]), (second["phase"], second["quaternions"][:, 0])
+            match = [
+                [is_crystal(*a, phases[rows, j], truth[rows, j], bundle.phases) for j in range(2)]
+                for a in answers
             ]
-            for answer in ((first["phase"][rows], best[rows]), (second["phase"], found))
-        ]
-        good = (match[0][0] & match[1][1]) | (match[0][1] & match[1][0])
-        right.append((good & two[rows])[~second["same"]])
-        columns = [second["scores"], second["probability"][:, 0], np.log(second["left"]), 0 * good]
-        features.append(np.column_stack(columns)[~second["same"]])
-    x, y = np.concatenate(features), np.concatenate(right)
-    x[:, -1] = 1
-    x[:, 4] = np.maximum(x[:, 4], np.log(1e-3))
+            good = (match[0][0] & match[1][1]) | (match[0][1] & match[1][0])
+            kept = ~second["same"]
+            right.append((good & two[rows])[kept])
+            features.append(OverlapJudge.describe(second)[kept])
+            held.append(np.full(kept.sum(), i % 4 == 1))
+    x, y, held = (np.concatenate(parts) for parts in (features, right, held))
+    weights = _fit_logistic(x[~held], y[~held])
+    probability = 1 / (1 + np.exp(-x[held] @ weights))
+    said, y_held = probability >= 0.5, y[held]
+    print(f"cameras held out: {y_held.mean():.3f} of {len(y_held)} second answers are right; of "
+          f"those said to be, {y_held[said].mean():.3f}; of the right ones "
+          f"{said[y_held].mean():.3f} are said to be; "
+          f"ECE {expected_calibration_error(probability, y_held):.3f}")  # fmt: skip
+    return OverlapJudge(*(round(float(w), 2) for w in _fit_logistic(x, y)))
+
+
+def _fit_logistic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the weights of greatest likelihood."""
+    from scipy.optimize import minimize
 
     def loss(weights: np.ndarray) -> float:
         odds = x @ weights
         prior = np.square(weights).sum() / (2e3 * len(y))
         return float(np.mean(np.logaddexp(0, odds) - y * odds) + prior)
 
-    weights = minimize(loss, np.zeros(6), method="BFGS").x
-    probability = 1 / (1 + np.exp(-x @ weights))
-    said = probability >= 0.5
-    print(f"{y.mean():.3f} of {len(y)} second answers are right; of those said to be, "
-          f"{y[said].mean():.3f}; of the right ones {said[y].mean():.3f} are said to be; "
-          f"ECE {expected_calibration_error(probability, y):.3f}")  # fmt: skip
-    return OverlapJudge(*(round(float(w), 2) for w in weights))
+    return minimize(loss, np.zeros(x.shape[1]), method="BFGS").x
 
 
 def main() -> None:

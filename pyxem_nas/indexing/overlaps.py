@@ -8,7 +8,7 @@ the first.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numba
 import numpy as np
@@ -27,36 +27,47 @@ class OverlapJudge:
     """Weights of the probability that the second answer is a crystal that is there.
 
     The logarithm of its odds is the weighted sum of the second answer's physical scores in what
-    the first left over (`phase_scores.score_phase`), of its orientation probability there, and of
-    the logarithm of the share of the pattern's power that was left. Fitted by
-    ``benchmarks/overlaps.py --fit`` on simulations with and without a second crystal.
+    the first left over (`phase_scores.score_phase`), of what the judges of phases and of
+    candidates say of it there, and of the logarithm of the share of the pattern's power that was
+    left. Fitted by ``benchmarks/overlaps.py --fit`` on simulations with and without a second
+    crystal.
     """
 
-    correlation: float = 0.28
-    explained: float = 0.72
-    missing: float = -0.93
-    orientation: float = 4.82
-    left: float = 0.39
-    constant: float = -3.98
+    correlation: float = 1.36
+    explained: float = 0.37
+    missing: float = -1.86
+    phase: float = 0.2
+    orientation: float = 4.76
+    left: float = 0.42
+    constant: float = -4.03
 
-    def get_probability(
-        self, scores: np.ndarray, orientation_probability: np.ndarray, left: np.ndarray
-    ) -> np.ndarray:
-        """Return the probability, shape (n,).
+    def get_probability(self, second: dict[str, np.ndarray]) -> np.ndarray:
+        """Return the probability of second answers, shape (n,).
 
         Parameters
         ----------
-        scores
-            Shape (n, 3).
-        orientation_probability
-            Shape (n,); where it is not calibrated, NaN, it counts as one half.
-        left
-            Share of the pattern's power that was left, shape (n,).
+        second
+            What `second_crystal.search_second` returns.
         """
-        odds = scores @ [self.correlation, self.explained, self.missing] + self.constant
-        odds += self.orientation * np.nan_to_num(orientation_probability, nan=0.5)
-        odds += self.left * np.log(np.maximum(left, 1e-3))
-        return 1 / (1 + np.exp(-odds))
+        return 1 / (1 + np.exp(-(self.describe(second) @ astuple(self))))
+
+    @staticmethod
+    def describe(second: dict[str, np.ndarray]) -> np.ndarray:
+        """Return what each weight is of, shape (n, 7).
+
+        Phase probabilities count by the logarithm of their odds. An orientation probability that
+        is not calibrated, NaN, counts as one half.
+        """
+        phase = np.clip(second["phase_probability"], 1e-3, 1 - 1e-3)
+        return np.column_stack(
+            [
+                second["scores"],
+                np.log(phase / (1 - phase)),
+                np.nan_to_num(second["probability"][:, 0], nan=0.5),
+                np.log(np.maximum(second["left"], 1e-3)),
+                np.ones(len(phase)),
+            ]
+        )
 
 
 def take_out_spots(

@@ -38,9 +38,7 @@ def find_second(
     rows, second = search_second(predictor, described, plan, phase, first)
     if not len(rows):
         return columns
-    probability = OverlapJudge().get_probability(
-        second["scores"], second["probability"][:, 0], second["left"]
-    )
+    probability = OverlapJudge().get_probability(second)
     probability[second["same"]] = 0
     kept = probability >= (0.5 if reject else 0.0)
     found = [second["phase"], probability, second["correlation"], second["quaternions"][:, 0]]

@@ -76,10 +76,16 @@ def test_taking_out_turns_with_the_pattern(crystals):
 
 
 def test_probability_is_the_logistic_of_the_odds():
-    judge = OverlapJudge(2.0, 1.0, -1.0, 0.5, 0.3, -1.0)
-    scores = np.array([[0.6, 0.5, 0.2]])
-    odds = 1.2 + 0.5 - 0.2 + 0.5 * 0.9 + 0.3 * np.log(0.4) - 1.0
-    found = judge.get_probability(scores, np.array([0.9]), np.array([0.4]))
+    judge = OverlapJudge(2.0, 1.0, -1.0, 0.7, 0.5, 0.3, -1.0)
+    second = {
+        "scores": np.array([[0.6, 0.5, 0.2]]),
+        "phase_probability": np.array([0.8]),
+        "probability": np.array([[0.9, 0.05]]),
+        "left": np.array([0.4]),
+    }
+    odds = 1.2 + 0.5 - 0.2 + 0.7 * np.log(4) + 0.5 * 0.9 + 0.3 * np.log(0.4) - 1.0
+    found = judge.get_probability(second)
     assert found[0] == pytest.approx(1 / (1 + np.exp(-odds)))
-    unknown = judge.get_probability(scores, np.array([np.nan]), np.array([0.0]))
+    nothing = {"probability": np.array([[np.nan]]), "left": np.array([0.0])}
+    unknown = judge.get_probability(second | nothing | {"phase_probability": np.array([1.0])})
     assert 0 < unknown[0] < 1
