@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_SCHEMA = 4  # of the files on disk: raise it when the meaning of an array changes
+_SCHEMA = 5  # of the files on disk: raise it when the meaning of an array changes
 _MEMORY = 2**29  # bytes of libraries that are kept
 _ARRAYS = ("references", "symmetry", "bases", "coefficients", "ranks")  # kept on disk
 _LEAST_SEEN = 0.25  # of a ring, for it to be compared
@@ -129,7 +129,7 @@ class MatchLibrary:
         Operations of the proper group of the Laue group, shape (n_operations, 4).
     bases
         Radial profiles of each harmonic, orthonormal, shape (n_harmonics, n_radial, n_ranks),
-        float32; columns beyond `ranks` are 0.
+        float32; columns beyond `ranks` are 0, so that their number is a multiple of 16.
     coefficients
         Fourier coefficients of the templates in these profiles, as `matching_kernel` wants them:
         tiles of templates, in each the ranks of one harmonic after the other, in each the real
@@ -380,7 +380,8 @@ def _reduce_rank(spectra: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.
     ranks = np.array([(power > least).sum() for power in powers])
     ranks = (ranks + 3) // 4 * 4
     padded = (n_radial + 3) // 4 * 4
-    bases = np.zeros((n_harmonics, padded, max(ranks.max(), 4)), np.float32)
+    n_ranks = max(16, -(-ranks.max() // 16) * 16)  # as wide as vectors
+    bases = np.zeros((n_harmonics, padded, n_ranks), np.float32)
     for h, (vector, rank) in enumerate(zip(vectors, ranks, strict=True)):
         kept = min(rank, n_radial)
         bases[h, :n_radial, :kept] = vector[:, :kept]

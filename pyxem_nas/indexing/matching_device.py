@@ -98,7 +98,8 @@ def find_maxima(
 def _fetch(start: int, n: int, found: Any) -> tuple[int, np.ndarray]:
     from keras import ops
 
-    return start, np.ascontiguousarray(ops.convert_to_numpy(found)[:n])
+    # JAX's arrays are not to be written to
+    return start, np.require(ops.convert_to_numpy(found)[:n], requirements=["C", "W"])
 
 
 def choose_block(library: MatchLibrary) -> int:

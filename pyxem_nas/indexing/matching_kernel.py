@@ -11,17 +11,15 @@ from functools import cache
 import numba
 import numpy as np
 
-from pyxem_nas.indexing.candidates import (
-    keep_top,
-    largest_product,
-    list_variants,
-)
+from pyxem_nas.indexing.candidates import largest_product, list_variants
 from pyxem_nas.indexing.vector_loops import (
     BLOCK,
     PLACES,
     find_block_maxima,
+    find_block_maximum,
     keep_highest,
     multiply,
+    multiply_narrow,
 )
 
 _FASTMATH = {"contract", "reassoc", "nsz"}
@@ -30,33 +28,6 @@ GROUP = 4  # patterns that are compared at once
 GROUPS_PER_TASK = 8  # the maxima of all templates fit the cache
 _N_QUARTERS = 8  # of a turn, of the template and of its mirror image
 _N_TOP = 128  # highest grid points looked at for distinct peaks
-
-
-@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
-def _multiply(a, n_inner, b, start, stride, width, out):
-    """Fill `out` (n, width) with the product of the first columns of `a` (n, ...) and a matrix.
-
-    Row k of the matrix begins at ``start + k * stride`` of the flat `b`: of a view of two axes the
-    compiler would not know that its rows are contiguous. `n` and `n_inner` are multiples of 4.
-    """
-    for i in range(0, a.shape[0], 4):
-        out0, out1, out2, out3 = out[i], out[i + 1], out[i + 2], out[i + 3]
-        out[i : i + 4] = 0
-        for k in range(0, n_inner, 4):
-            at = start + k * stride
-            b0, b1 = b[at : at + width], b[at + stride : at + stride + width]
-            at += 2 * stride
-            b2, b3 = b[at : at + width], b[at + stride : at + stride + width]
-            a00, a01, a02, a03 = a[i, k], a[i, k + 1], a[i, k + 2], a[i, k + 3]
-            a10, a11, a12, a13 = a[i + 1, k], a[i + 1, k + 1], a[i + 1, k + 2], a[i + 1, k + 3]
-            a20, a21, a22, a23 = a[i + 2, k], a[i + 2, k + 1], a[i + 2, k + 2], a[i + 2, k + 3]
-            a30, a31, a32, a33 = a[i + 3, k], a[i + 3, k + 1], a[i + 3, k + 2], a[i + 3, k + 3]
-            for j in range(width):
-                x0, x1, x2, x3 = b0[j], b1[j], b2[j], b3[j]
-                out0[j] += a00 * x0 + a01 * x1 + a02 * x2 + a03 * x3
-                out1[j] += a10 * x0 + a11 * x1 + a12 * x2 + a13 * x3
-                out2[j] += a20 * x0 + a21 * x1 + a22 * x2 + a23 * x3
-                out3[j] += a30 * x0 + a31 * x1 + a32 * x2 + a33 * x3
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -72,8 +43,11 @@ def _project(spectra, bases, rows, projected):
         for i in range(2 * len(spectra)):
             for r in range(n_radial):
                 rows[i, r] = spectra[i // 2, h, i % 2, r]
-        start = h * n_radial * n_ranks
-        _multiply(rows, n_radial, flat, start, n_ranks, n_ranks, projected[h])
+        multiply_narrow(
+            rows.ravel(), 0, n_radial, 2 * GROUP, n_radial,
+            flat, h * n_radial * n_ranks, n_ranks, n_ranks,
+            projected.ravel(), h * projected[h].size, n_ranks,
+        )  # fmt: skip
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -119,35 +93,51 @@ def _turned(reference, angle, out):
     out[0], out[1], out[2], out[3] = a * c - e * s, b * c + d * s, d * c - b * s, e * c + a * s
 
 
+@numba.njit(cache=True, fastmath=_FASTMATH | {"nnan"}, forceinline=True, error_model="numpy")
+def _find_highest(numbers, maxima):
+    """Return the largest of numbers, of which the first is at the returned place.
+
+    `maxima` are those of their blocks.
+    """
+    highest = maxima[0]
+    for b in range(maxima.size):  # no branches: vectors do it
+        highest = maxima[b] if maxima[b] > highest else highest
+    block = 0
+    while maxima[block] != highest:
+        block += 1
+    at = block * BLOCK
+    while numbers[at] != highest:
+        at += 1
+    return highest, at
+
+
 @numba.njit(cache=True, error_model="numpy")
 def _choose_distinct(highest, references, symmetry, n_angles, cosine, quaternions, scores):
     """Fill in those of the maxima (n_tiles, 8, TILE) that are distinct and highest.
 
-    Of `keep_highest`.
+    Of `keep_highest`; those looked at become 0.
     """
     places = highest.ravel()
     flat = places.view(np.float32)
     maxima = np.empty((flat.size + BLOCK - 1) // BLOCK, np.float32)
     find_block_maxima(flat, maxima)
-    top, height = np.zeros(_N_TOP, np.int64), np.full(_N_TOP, np.float32(-3e38))
-    keep_top(maxima, 0, top, height)
-    least = height[_N_TOP - 1]
-    height[:] = np.float32(-3e38)
-    for b in range(maxima.size):
-        if maxima[b] >= least and maxima[b] > height[_N_TOP - 1]:
-            keep_top(flat[b * BLOCK : (b + 1) * BLOCK], b * BLOCK, top, height)
     variants = np.empty((len(scores), 4, len(symmetry)))
     q = np.empty(4)
     n_kept = 0
-    for t in range(_N_TOP):
-        if height[t] <= 0 or places[top[t]] < PLACES or n_kept == len(scores):
+    for _ in range(_N_TOP):
+        height, top = _find_highest(flat, maxima)
+        place = places[top]
+        if place < PLACES or n_kept == len(scores):
             break
-        tile, rest = divmod(top[t], _N_QUARTERS * TILE)
+        places[top] = 0
+        block = top // BLOCK
+        maxima[block] = find_block_maximum(flat, block * BLOCK)
+        tile, rest = divmod(top, _N_QUARTERS * TILE)
         quarter, column = divmod(rest, TILE)
         template = tile * TILE + column
         if template >= references.shape[1]:
             continue
-        angle = 2 * np.pi * (places[top[t]] % PLACES + 0.5) / n_angles
+        angle = 2 * np.pi * (place % PLACES + 0.5) / n_angles
         angle = -angle if quarter % 2 else angle
         angle = angle + np.pi if quarter % 4 == 2 else angle
         angle = angle + np.pi if quarter % 4 == 3 else angle
@@ -161,13 +151,13 @@ def _choose_distinct(highest, references, symmetry, n_angles, cosine, quaternion
             list_variants(q, symmetry, variants[n_kept])
             for c in range(4):
                 quaternions[n_kept, c] = q[c]
-            scores[n_kept] = height[t]
+            scores[n_kept] = height
             n_kept += 1
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def choose(start, stop, highest, references, symmetry, n_angles, cosine, quaternions, scores):
-    """Fill in the distinct highest of maxima (n, n_tiles, 8, TILE) that are there already."""
+    """Fill in the distinct highest of maxima (n, n_tiles, 8, TILE), which are used up."""
     for i in range(start, stop):
         _choose_distinct(
             highest[i], references, symmetry, n_angles, cosine, quaternions[i], scores[i]

@@ -21,9 +21,11 @@ __all__ = [
     "ROWS",
     "compress",
     "find_block_maxima",
+    "find_block_maximum",
     "keep_highest",
     "list_near",
     "multiply",
+    "multiply_narrow",
 ]
 
 _FEATURES = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()
@@ -32,6 +34,7 @@ _LANES = 16 if _WIDE else 8  # numbers of a vector; a processor of narrower ones
 _VECTORS = 4 if _WIDE else 2  # of a row of sums: all sums stay in registers
 ROWS = 4  # rows of a product that are summed at once
 COLUMNS = _LANES * _VECTORS  # columns that are
+_NARROW_ROWS = 8  # rows of a product as wide as a vector
 BLOCK = 64  # numbers of which first the maximum is looked at
 PLACES = 64  # places that a maximum tells apart, in the last bits of its number
 
@@ -52,6 +55,19 @@ def multiply(
     for i in range(0, n_rows, ROWS):
         for j in range(0, n_columns, COLUMNS):
             _multiply_block(
+                a, a_at + i * a_step, a_step, b, b_at + j, b_step, n_inner,
+                out, out_at + i * out_step + j, out_step,
+            )  # fmt: skip
+
+
+@numba.njit(cache=True, error_model="numpy")
+def multiply_narrow(
+    a, a_at, a_step, n_rows, n_inner, b, b_at, b_step, n_columns, out, out_at, out_step
+):  # fmt: skip
+    """Do `multiply` where `n_rows` is a multiple of 8 and `n_columns` of 16 alone."""
+    for i in range(0, n_rows, _NARROW_ROWS):
+        for j in range(0, n_columns, _LANES):
+            _multiply_narrow_block(
                 a, a_at + i * a_step, a_step, b, b_at + j, b_step, n_inner,
                 out, out_at + i * out_step + j, out_step,
             )  # fmt: skip
@@ -119,7 +135,7 @@ def find_block_maxima(values, maxima):
     for b in range(maxima.size):
         highest = values[b * BLOCK]
         if b < n_whole:
-            highest = _find_block_maximum(values, b * BLOCK)
+            highest = find_block_maximum(values, b * BLOCK)
         else:
             for i in range(b * BLOCK, values.size):
                 highest = values[i] if values[i] > highest else highest
@@ -132,8 +148,8 @@ def find_block_maxima(values, maxima):
 
 
 @intrinsic
-def _find_block_maximum(typing, values, start):
-    """Return the largest of BLOCK numbers."""
+def find_block_maximum(typing, values, start):
+    """Return the largest of BLOCK numbers, float32 or int8 in C order, from a place on."""
     signature = values.dtype(values, start)
 
     def write(context, builder, signature, arguments):
@@ -159,6 +175,20 @@ def _find_block_maximum(typing, values, start):
 def _multiply_block(typing, a, a_at, a_step, b, b_at, b_step, n_inner, out, out_at, out_step):
     """Set ROWS x COLUMNS of `out` to a product."""
     signature = types.void(a, a_at, a_step, b, b_at, b_step, n_inner, out, out_at, out_step)
+    return signature, _write_product(ROWS, _VECTORS)
+
+
+@intrinsic
+def _multiply_narrow_block(
+    typing, a, a_at, a_step, b, b_at, b_step, n_inner, out, out_at, out_step
+):
+    """Set _NARROW_ROWS rows of `out`, as wide as a vector, to a product."""
+    signature = types.void(a, a_at, a_step, b, b_at, b_step, n_inner, out, out_at, out_step)
+    return signature, _write_product(_NARROW_ROWS, 1)
+
+
+def _write_product(n_rows: int, n_vectors: int):
+    """Return what writes a product of so many rows and vectors, whose sums stay in registers."""
 
     def write(context, builder, signature, arguments):
         n_inner, integer = arguments[6], arguments[6].type
@@ -168,16 +198,16 @@ def _multiply_block(typing, a, a_at, a_step, b, b_at, b_step, n_inner, out, out_
                     _get_data(context, builder, signature, arguments, i),
                     [builder.add(arguments[i + 1], builder.mul(arguments[i + 2], integer(row)))],
                 )
-                for row in range(ROWS)
+                for row in range(n_rows)
             ]
             for i in (0, 3, 7)
         )
         zero = ir.Constant(_VECTOR, [0.0] * _LANES)
-        k, sums, finish = _begin_loop(builder, n_inner, [zero] * (ROWS * _VECTORS))
+        k, sums, finish = _begin_loop(builder, n_inner, [zero] * (n_rows * n_vectors))
         b_row = builder.gep(b[0], [builder.mul(k, arguments[5])])
-        columns = [_load(builder, b_row, integer(_LANES * v)) for v in range(_VECTORS)]
+        columns = [_load(builder, b_row, integer(_LANES * v)) for v in range(n_vectors)]
         totals = []
-        for row in range(ROWS):
+        for row in range(n_rows):
             factor = _repeat(builder, builder.load(builder.gep(a[row], [k])), _NONE)
             for column in columns:
                 product = builder.fmul(factor, column, flags=("contract",))
@@ -185,11 +215,11 @@ def _multiply_block(typing, a, a_at, a_step, b, b_at, b_step, n_inner, out, out_
                 totals.append(builder.fadd(before, product, flags=("contract",)))
         finish(totals)
         for i, total in enumerate(totals):
-            row, v = divmod(i, _VECTORS)
+            row, v = divmod(i, n_vectors)
             _store(builder, total, out[row], integer(_LANES * v))
         return context.get_dummy_value()
 
-    return signature, write
+    return write
 
 
 @intrinsic

@@ -17,6 +17,7 @@ from pyxem_nas.indexing.vector_loops import (
     keep_highest,
     list_near,
     multiply,
+    multiply_narrow,
 )
 
 
@@ -26,6 +27,14 @@ def check_products():
     a, b = rng.standard_normal((2 * ROWS + 1, 9)), rng.standard_normal((7, 3 * COLUMNS))
     a, b = a.astype(np.float32), b.astype(np.float32)
     out = np.full((3 * ROWS, 3 * COLUMNS), 5, np.float32)
+    many = rng.standard_normal((8, 9)).astype(np.float32)
+    narrow = np.full((8, 32), 5, np.float32)
+    part = b.ravel(), COLUMNS, 3 * COLUMNS
+    multiply_narrow(many.ravel(), 2, 9, 8, 7, *part, 16, narrow.ravel(), 16, 32)
+    np.testing.assert_allclose(
+        narrow[:, 16:], many[:, 2:] @ b[:, COLUMNS : COLUMNS + 16], rtol=1e-5, atol=1e-5
+    )
+    assert (narrow[:, :16] == 5).all()
     multiply(
         a.ravel(), 9 + 2, 9, 2 * ROWS, 7, b.ravel(), COLUMNS, 3 * COLUMNS, 2 * COLUMNS,
         out.ravel(), 3 * COLUMNS, 3 * COLUMNS,
