@@ -2,7 +2,8 @@
 
 Owns the features of the spots near the Ewald sphere and the small network over them. float32
 throughout, spots along the last axis, where loops fit vector registers. Row i depends on pattern i
-alone.
+alone, to the last digit: so arithmetic is not relaxed here (`fastmath`), of which the compiler
+keeps versions that differ, and chooses by where arrays lie.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from pyxem_nas.indexing.spot_lists import (
 )
 from pyxem_nas.indexing.spot_lists import MAX_SPOTS as _MOST_LISTED
 
-_FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 N_FEATURES = 11  # of a spot
 N_SHARED = 8  # of a pattern, the same for all its spots
 MAX_SPOTS = 256  # of the shortest that are near the sphere
@@ -34,7 +34,7 @@ _LEAST = np.float32(1e-3)
 _LOG_VOTE = np.float32(6)  # bound of the logarithm of a vote's weight
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
+@numba.njit(cache=True, forceinline=True, error_model="numpy")
 def _see(spots, rings, weights, heights, n, geometry, norm, n_peaks, degrees, features, shared):
     """Fill in the features of n listed spots, (N_FEATURES, n), and those of all, (N_SHARED,)."""
     one, half, nothing = np.float32(1), np.float32(0.5), np.float32(0)
@@ -74,7 +74,7 @@ def _see(spots, rings, weights, heights, n, geometry, norm, n_peaks, degrees, fe
     shared[7] = np.sqrt(second) / norm
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
+@numba.njit(cache=True, forceinline=True, error_model="numpy")
 def _add_layer(inputs, n_inputs, weights, out, n):
     """Add the products of weights (n_inputs, n_out) and inputs (n_inputs, n) to `out`."""
     for o in range(weights.shape[1]):
@@ -85,7 +85,7 @@ def _add_layer(inputs, n_inputs, weights, out, n):
                 row[j] += weight * values[j]
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
+@numba.njit(cache=True, forceinline=True, error_model="numpy")
 def _start_layer(bias, constants, weights, first, out, n):
     """Set `out` to the bias and what inputs bring that all spots have in common.
 
@@ -99,7 +99,7 @@ def _start_layer(bias, constants, weights, first, out, n):
             out[o, j] = value
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
+@numba.njit(cache=True, forceinline=True, error_model="numpy")
 def _cut_off(values, n):
     """Set what is negative to 0."""
     for o in range(values.shape[0]):
@@ -108,7 +108,7 @@ def _cut_off(values, n):
             row[j] = max(row[j], np.float32(0))
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH, forceinline=True, error_model="numpy")
+@numba.njit(cache=True, forceinline=True, error_model="numpy")
 def _vote(spots, features, shared, n, layers, hidden, votes, turn):
     """Fill the first two of `turn` with the tilt about x and y that n spots vote for, radians."""
     w0, b0, w1, b1, w2, b2, w3, b3, log_prior = layers

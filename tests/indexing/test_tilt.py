@@ -85,8 +85,12 @@ def test_a_pattern_is_corrected_alike_in_any_company(refined):
     rows = np.array([5, 2, 5])
     part = correct_tilts(polar, both[rows], reflections, 0, **OPTICS, rows=rows)
     np.testing.assert_array_equal(part, whole[rows])
-    alone = correct_tilts(polar[2:3], found[2:3], reflections, 0, **OPTICS)
-    np.testing.assert_array_equal(alone[0, 0], whole[2, 0])
+    for n in (1, 3, 7):
+        parts = [
+            correct_tilts(polar[k : k + n].copy(), both[k : k + n], reflections, 0, **OPTICS)
+            for k in range(0, N, n)
+        ]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
 def test_what_is_not_there_stays(refined):
