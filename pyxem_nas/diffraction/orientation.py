@@ -206,32 +206,51 @@ def _shortest_rotation_from_z(directions: np.ndarray) -> np.ndarray:
     return quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _encode(quaternions, symmetry, directions, references, n_inplane):
-    n = len(quaternions)
+    """Return the nearest direction and the in-plane angle in bins of each orientation.
+
+    Of the equivalent orientations the one with the beam nearest to the middle of the sector is
+    looked at first. The next is nearer to no direction than to the sector's rim, so that most can
+    be left out.
+    """
+    n, n_operations = len(quaternions), len(symmetry)
     nearest = np.empty(n, np.int32)
     inplane = np.empty(n, np.float64)
+    middle = np.zeros(3)
+    for j in range(len(directions)):
+        middle += directions[j]
+    middle /= max(np.sqrt((middle**2).sum()), 1e-12)
+    reach = np.arccos(max(min((directions @ middle).min(), 1.0), -1.0)) + 1e-9
+    turned = np.empty((n_operations, 4))
+    beams = np.empty((n_operations, 3))
+    angles = np.empty(n_operations)
     for i in range(n):
         e, f, g, h = quaternions[i]
-        best = -2.0
-        best_operation = 0
-        for k in range(len(symmetry)):
+        for k in range(n_operations):
             a, b, c, d = symmetry[k]
             w = a * e - b * f - c * g - d * h
             x = a * f + b * e + c * h - d * g
             y = a * g - b * h + c * e + d * f
             z = a * h + b * g - c * f + d * e
+            turned[k, 0], turned[k, 1], turned[k, 2], turned[k, 3] = w, x, y, z
             # the beam, +z of the lab, in the crystal
             bx, by, bz = 2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)
+            beams[k, 0], beams[k, 1], beams[k, 2] = bx, by, bz
+            cosine = bx * middle[0] + by * middle[1] + bz * middle[2]
+            angles[k] = np.arccos(max(min(cosine, 1.0), -1.0))
+        best, best_operation = -2.0, 0
+        for _ in range(n_operations):
+            k = np.argmin(angles)
+            if angles[k] > reach and np.cos(angles[k] - reach) < best:
+                break
+            angles[k] = np.inf
+            bx, by, bz = beams[k]
             for j in range(len(directions)):
                 cosine = bx * directions[j, 0] + by * directions[j, 1] + bz * directions[j, 2]
                 if cosine > best:
                     best, nearest[i], best_operation = cosine, j, k
-        a, b, c, d = symmetry[best_operation]
-        w = a * e - b * f - c * g - d * h
-        x = a * f + b * e + c * h - d * g
-        y = a * g - b * h + c * e + d * f
-        z = a * h + b * g - c * f + d * e
+        w, x, y, z = turned[best_operation]
         p, q, r, s = references[nearest[i]]
         # conjugate of the reference times the orientation; its twist about z is the in-plane angle
         twist_w = p * w + q * x + r * y + s * z

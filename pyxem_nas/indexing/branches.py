@@ -116,6 +116,7 @@ def get_library(predictor: Predictor, phase_id: int, plan: IndexingPlan) -> Matc
         plan.acquisition,
         predictor.bundle.spec,
         visible=None if plan.visible is None else np.array(plan.visible),
+        fingerprint=predictor.get_fingerprint(phase_id),
     )
 
 

@@ -177,6 +177,7 @@ def get_match_library(
     settings: MatchingSettings | None = None,
     *,
     visible: np.ndarray | None = None,
+    fingerprint: bytes | None = None,
     disk_cache: bool = True,
 ) -> MatchLibrary:
     """Return the library of a phase, making it if no cache has it.
@@ -194,6 +195,8 @@ def get_match_library(
     visible
         Share of each ring that the detector shows, shape (n_radial,). What it does not show is no
         evidence against a template. None: all of all rings.
+    fingerprint
+        `make_fingerprint` of the phase, where it is known. None: it is made.
     disk_cache
         Whether to read and keep libraries in the user's cache folder (that of platformdirs).
 
@@ -211,7 +214,8 @@ def get_match_library(
     settings = settings or MatchingSettings()
     visible = np.ones(spec.n_radial) if visible is None else np.asarray(visible, float)
     visible = np.round(8 * visible) / 8  # cameras that are nearly alike share a library
-    key = _get_key(phase, acquisition, spec, settings, visible)
+    fingerprint = fingerprint or make_fingerprint(phase, spec)
+    key = _get_key(fingerprint, acquisition, spec, settings, visible)
     with _libraries_lock:  # held while making: other threads wait for the same library
         library = _libraries.pop(key, None)
         if library is None and disk_cache:
@@ -403,23 +407,29 @@ def _tile(spectra: np.ndarray, bases: np.ndarray, ranks: np.ndarray) -> np.ndarr
     return np.ascontiguousarray(tiles.reshape(n_tiles, -1, 2 * kernel.TILE))
 
 
+def make_fingerprint(phase: Phase, spec: DescriptorSpec) -> bytes:
+    """Return a hash of what a library depends on of its phase."""
+    reflections = get_reflections([phase], reciprocal_radius=spec.radial_range[1])
+    digest = hashlib.sha256(np.round(laue_operations(phase), 6).tobytes())
+    for values in (reflections.vectors, reflections.intensities):
+        digest.update(values.astype(np.float32).tobytes())
+    return digest.digest()
+
+
 def _get_key(
-    phase: Phase,
+    fingerprint: bytes,
     acquisition: Acquisition,
     spec: DescriptorSpec,
     settings: MatchingSettings,
     visible: np.ndarray,
 ) -> str:
     """Return a hash of all that a library depends on."""
-    reflections = get_reflections([phase], reciprocal_radius=spec.radial_range[1])
     content = [
         _SCHEMA, kernel.TILE, acquisition.to_dict(), spec.to_dict(), dataclasses.asdict(settings),
         visible.tolist(),
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    digest.update(np.round(laue_operations(phase), 6).tobytes())
-    for values in (reflections.vectors, reflections.intensities):
-        digest.update(values.astype(np.float32).tobytes())
+    digest.update(fingerprint)
     return digest.hexdigest()[:32]
 
 

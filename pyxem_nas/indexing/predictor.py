@@ -19,6 +19,7 @@ from pyxem_nas.indexing.candidates import (
     select_with_norms,
     sum_exponentials,
 )
+from pyxem_nas.indexing.match_library import make_fingerprint
 from pyxem_nas.indexing.runtime import Network, Precision, Sample, choose_precision, load_network
 
 KERNEL_LOCK = threading.RLock()  # TensorFlow and numba use all cores by themselves
@@ -55,6 +56,14 @@ class Predictor:
         self.reflections: Reflections = get_reflections(bundle.phases)
         self.symmetry = [laue_operations(p) for p in bundle.phases]
         self._networks: dict[str, Network] = {}
+        self._fingerprints: dict[int, bytes] = {}
+
+    def get_fingerprint(self, phase_id: int) -> bytes:
+        """Return a phase's `match_library.make_fingerprint`, which takes milliseconds to make."""
+        if phase_id not in self._fingerprints:
+            phase = self.bundle.phases[phase_id]
+            self._fingerprints[phase_id] = make_fingerprint(phase, self.bundle.spec)
+        return self._fingerprints[phase_id]
 
     @property
     def trunk(self) -> Callable[[np.ndarray], np.ndarray] | None:

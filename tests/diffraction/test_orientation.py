@@ -46,6 +46,17 @@ def test_equivalent_orientations_share_a_cell(group):
         np.testing.assert_allclose(np.cos((inplane - first[1]) * np.pi / 45), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("group", GROUPS)
+def test_encode_finds_the_nearest_direction_of_all(group):
+    cells = make_cells(Phase(point_group=group), spacing=5)
+    quaternions = random_quaternions(300, np.random.default_rng(3))
+    equivalent = multiply_quaternions(cells.symmetry[:, None], quaternions[None])
+    beams = rotate_vectors(equivalent, np.array([0.0, 0, 1]))
+    cosines = np.einsum("sni,di->snd", beams, cells.directions).max(axis=0)
+    direction, _ = cells.encode(quaternions)
+    np.testing.assert_array_equal(direction, cosines.argmax(axis=1))
+
+
 def test_turning_the_sample_rolls_the_inplane_bin():
     cells = make_cells(Phase(point_group="m-3m"))
     quaternions = random_quaternions(100, np.random.default_rng(2))
