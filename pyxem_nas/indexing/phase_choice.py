@@ -27,7 +27,8 @@ def choose_phases(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Return the phase of each pattern, -1 for none, its probability and its answers."""
     n, n_phases = len(described), len(predictor.bundle.phases)
-    phase, probability = predictor.classify(described.phase_input, reject=reject)
+    log_network = predictor.log_phase_probability(described.phase_input)
+    phase, probability = predictor.decide_phase(log_network, n, reject=reject)
     decided = phase is not None
     if not decided:
         phase, probability = np.zeros(n, int), np.zeros(n)
@@ -42,15 +43,14 @@ def choose_phases(
             table = tabulate([answer], np.ones((len(rows), 1)), k, plan)
             put_answers(answers, rows, answer | table)
             if plan.refine:
-                doubted, probability[rows] = _doubt(
-                    predictor, k, few, plan, answer, probability[rows], reject
-                )
+                known = probability[rows], None if log_network is None else log_network[rows]
+                doubted, probability[rows] = _doubt(predictor, k, few, plan, answer, *known, reject)
                 phase[rows[doubted]] = n_phases
     rows = np.flatnonzero(open_)
     if len(rows):
         few = described.take(rows)
-        log_network = predictor.log_phase_probability(few.phase_input) if decided else None
-        answer = try_all(predictor, few, plan, log_network, reject=reject)
+        known = log_network[rows] if decided else None
+        answer = try_all(predictor, few, plan, known, reject=reject)
         phase[rows], probability[rows] = answer.pop("phase"), answer.pop("phase_probability")
         put_answers(answers, rows, answer)
     phase = np.where(empty | (phase >= n_phases), -1, phase)
@@ -96,7 +96,7 @@ def try_all(
 
 
 def _doubt(
-    predictor, phase_id, described, plan, answers, probability, reject
+    predictor, phase_id, described, plan, answers, probability, log_network, reject
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return which patterns are none of their phase, if any is rejected, and the probability.
 
@@ -108,9 +108,7 @@ def _doubt(
     if not judge.set_utility:
         return np.zeros(len(described), bool), probability
     scores = _join([_score(predictor, phase_id, answers, described, plan)])
-    log_network = None
-    if "phase" in predictor.bundle.models:
-        log_network = predictor.log_phase_probability(described.phase_input)
+    if log_network is not None:
         log_network = log_network[:, [phase_id, n_phases]]
     explained, none = judge_phases(scores, judge, log_network).T
     doubted = reject & (none > explained)

@@ -130,17 +130,28 @@ class Predictor:
 
         With `reject`, n_phases stands for "none of these".
         """
-        if "phase" in self.bundle.models:
-            probability = np.exp(self.log_phase_probability(inputs))
+        return self.decide_phase(self.log_phase_probability(inputs), len(inputs), reject=reject)
+
+    def decide_phase(
+        self, log_probability: np.ndarray | None, n: int, *, reject: bool
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return what `classify` does of n patterns, from `log_phase_probability`."""
+        if log_probability is not None:
+            probability = np.exp(log_probability)
             # without rejection "none of these" is no answer
             allowed = probability if reject else probability[:, :-1]
             return allowed.argmax(axis=1), allowed.max(axis=1)
         if len(self.bundle.phases) == 1:
-            return np.zeros(len(inputs), int), np.full(len(inputs), np.nan)
+            return np.zeros(n, int), np.full(n, np.nan)
         return None, None
 
-    def log_phase_probability(self, inputs: np.ndarray) -> np.ndarray:
-        """Return the logarithm of the phase network's probabilities, (n, n_phases + 1)."""
+    def log_phase_probability(self, inputs: np.ndarray) -> np.ndarray | None:
+        """Return the logarithm of the phase network's probabilities, (n, n_phases + 1).
+
+        None of a bundle without a phase network.
+        """
+        if "phase" not in self.bundle.models:
+            return None
         logits, _ = self.run("phase", inputs)
         scaled = logits.astype(np.float64) / (self.bundle.phase_temperature or 1.0)
         return scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
