@@ -104,18 +104,18 @@ class Workplace:
     def make_library(self, k: int, angle: float, scale: float):
         """Return the match library of a crystal for a camera of a scale in 1/angstrom."""
         from pyxem_nas.diffraction.acquisition import Acquisition
-        from pyxem_nas.indexing import match_library
+        from pyxem_nas.indexing import match_library, template_drawing
         from pyxem_nas.patterns import DescriptorSpec
 
         reflections, operations = self.tables["reflections"][k], self.tables["operations"][k]
-        match_library.get_reflections = lambda *_, reciprocal_radius=1.85, **__: take_reflections(
-            reflections, reciprocal_radius
+        template_drawing.get_reflections = lambda *_, reciprocal_radius=1.85, **__: (
+            take_reflections(reflections, reciprocal_radius)
         )
         match_library.laue_operations = lambda *_: operations
         spec = DescriptorSpec()
         return match_library._make_library(
             SimpleNamespace(name=self.tables["names"][k]), Acquisition(200.0, angle), spec,
-            match_library.MatchingSettings(), see_rings(spec, scale),
+            template_drawing.MatchingSettings(), see_rings(spec, scale),
         )  # fmt: skip
 
     def simulate(self, k: int, angle: float, scale: float, noise: bool = False):

@@ -21,7 +21,7 @@ from cameras import get_cameras
 from report import _table, describe_run
 
 from pyxem_nas import Acquisition, example_phases
-from pyxem_nas.indexing import match_library, matching
+from pyxem_nas.indexing import match_library, matching, template_drawing
 from pyxem_nas.indexing import matching_kernel as kernel
 from pyxem_nas.patterns import DescriptorSpec, Detector, compute_descriptors, make_sampler
 
@@ -43,7 +43,7 @@ def measure(name: str, options: argparse.Namespace) -> list[str]:
     phase = example_phases("steel")[name]
     library = match_library.get_match_library(phase, Acquisition(200.0, 0.7), SPEC)
     templates = unpack(library)
-    harmonics = match_library.order_harmonics(library.n_harmonics)
+    harmonics = template_drawing.order_harmonics(library.n_harmonics)
     power = np.array([np.square(np.abs(t)).sum() for t in templates]) / library.ranks
     order = np.argsort(-power)
     done = np.cumsum(library.ranks[order]) / library.ranks.sum()

@@ -57,7 +57,7 @@ def make_library(name: str, job: dict[str, np.ndarray]):
     """Return the library of a crystal of a job."""
     from pyxem_nas.diffraction.acquisition import Acquisition
     from pyxem_nas.diffraction.reflections import Reflections
-    from pyxem_nas.indexing import match_library
+    from pyxem_nas.indexing import match_library, template_drawing
     from pyxem_nas.patterns import DescriptorSpec
 
     lengths = np.linalg.norm(job[f"{name} vectors"], axis=1)
@@ -67,12 +67,12 @@ def make_library(name: str, job: dict[str, np.ndarray]):
         columns = ("hkl", "vectors", "intensities", "extinction")
         return Reflections(*(job[f"{name} {column}"][:n] for column in columns), (0, n))
 
-    match_library.get_reflections = get_reflections
+    template_drawing.get_reflections = get_reflections
     match_library.laue_operations = lambda *_: job[f"{name} symmetry"]
     spec = DescriptorSpec()
     return match_library._make_library(
         SimpleNamespace(name=name), Acquisition(200.0, PRECESSION), spec,
-        match_library.MatchingSettings(), np.ones(spec.n_radial),
+        template_drawing.MatchingSettings(), np.ones(spec.n_radial),
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from speed import PEER_SPEC, SCALE, index, make_scan, score, time_best
 
 from pyxem_nas import Acquisition, ModelBundle, example_phases
 from pyxem_nas.bundles import number_phases
-from pyxem_nas.indexing import match_library, matching
+from pyxem_nas.indexing import match_library, matching, template_drawing
 from pyxem_nas.indexing.template_matching import get_template_library, match_templates
 from pyxem_nas.maps.crystal_map import best_rotations
 from pyxem_nas.patterns import DescriptorSpec, Detector, compute_descriptors, make_sampler
@@ -87,7 +87,7 @@ def measure(phase, options: argparse.Namespace) -> list[str]:
     )
     core = measure_core(descriptors, library, options)
     limit = measure_limit(library, options)
-    spacing = match_library.MatchingSettings().get_spacing(len(library.symmetry))
+    spacing = template_drawing.MatchingSettings().get_spacing(len(library.symmetry))
     templates = get_template_library(phase, ACQUISITION, angular_resolution=spacing)
     few = polar[: options.n_peer]
     match_templates(few[:4], PEER_SPEC.radii, templates)

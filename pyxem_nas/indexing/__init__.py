@@ -23,7 +23,7 @@ from pyxem_nas.indexing.judging import (
     log_rest,
     rank_candidates,
 )
-from pyxem_nas.indexing.match_library import MatchingSettings, MatchLibrary, get_match_library
+from pyxem_nas.indexing.match_library import MatchLibrary, get_match_library
 from pyxem_nas.indexing.matching import match_descriptors
 from pyxem_nas.indexing.phase_choice import score_phases
 from pyxem_nas.indexing.phase_scores import judge_phases, rate_phases, score_phase
@@ -63,6 +63,7 @@ from pyxem_nas.indexing.scan_sample import (
     refine_sample,
 )
 from pyxem_nas.indexing.self_calibration import SelfCalibration, calibrate_scan
+from pyxem_nas.indexing.template_drawing import MatchingSettings
 
 __all__ = [
     "find_candidates",

@@ -17,11 +17,10 @@ from pyxem_nas.compiled_loops import run_rows
 from pyxem_nas.indexing import match_coefficients, matching_device
 from pyxem_nas.indexing import matching_kernel as kernel
 from pyxem_nas.indexing.accelerator import has_gpu
-from pyxem_nas.indexing.match_library import (
+from pyxem_nas.indexing.match_library import MatchLibrary, get_match_library
+from pyxem_nas.indexing.template_drawing import (
     MatchingSettings,
-    MatchLibrary,
     count_harmonics,
-    get_match_library,
     order_harmonics,
 )
 from pyxem_nas.patterns import DescriptorSpec

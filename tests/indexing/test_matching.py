@@ -1,4 +1,4 @@
-"""Tests of `matching` and `match_library`: exhaustive matching against loops and known truth."""
+"""Tests of exhaustive matching and of its libraries: against loops and known truth."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from pyxem_nas.diffraction import (
     simulate_spots,
 )
 from pyxem_nas.indexing import match_library as libraries
-from pyxem_nas.indexing.match_library import MatchingSettings, draw_templates, get_match_library
+from pyxem_nas.indexing import template_drawing
+from pyxem_nas.indexing.match_library import get_match_library
 from pyxem_nas.indexing.matching import match_descriptors
+from pyxem_nas.indexing.template_drawing import MatchingSettings, draw_templates
 from pyxem_nas.patterns import DescriptorSpec
 from pyxem_nas.scans.specimens import example_phases, make_phase
 
@@ -129,13 +131,13 @@ def test_coefficients_are_those_of_a_fourier_transform(n_radial, n_azimuthal):
     rng = np.random.default_rng(12)
     patterns = np.maximum(rng.normal(size=(19, *spec.shape)), -1).astype(np.float32)
     patterns[7] = 0
-    n_harmonics = libraries.count_harmonics(MatchingSettings(), spec)
+    n_harmonics = template_drawing.count_harmonics(MatchingSettings(), spec)
     spectra = matching.transform(patterns, spec)
     assert spectra.shape == (19, n_harmonics, 2, -(-n_radial // 4) * 4)
     values = np.sqrt(spec.radii)[:, None] * np.maximum(patterns, 0).astype(float) ** (11 / 16)
     norm = np.sqrt((values**2).sum(axis=(1, 2), keepdims=True))
     values = values / np.where(norm > 0, norm, 1) * np.sqrt(2 / n_azimuthal)
-    expected = np.fft.rfft(values, axis=2)[:, :, libraries.order_harmonics(n_harmonics)]
+    expected = np.fft.rfft(values, axis=2)[:, :, template_drawing.order_harmonics(n_harmonics)]
     expected = expected.transpose(0, 2, 1)
     found = spectra[..., :n_radial]
     np.testing.assert_allclose(found[:, :, 0], expected.real, atol=1e-6)
@@ -249,7 +251,7 @@ def test_what_the_detector_does_not_show_is_no_evidence():
 
 def test_directions_fill_the_sector_evenly():
     symmetry = laue_operations(CRYSTALS["mmm"]())
-    directions = libraries.sample_directions(symmetry, 5.0)
+    directions = template_drawing.sample_directions(symmetry, 5.0)
     images = rotate_vectors(symmetry[:, None], directions[None]).reshape(-1, 3)
     images = np.concatenate([images, -images])
     rng = np.random.default_rng(7)

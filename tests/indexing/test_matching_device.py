@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 
 from pyxem_nas.diffraction import Acquisition, random_quaternions
-from pyxem_nas.indexing import match_library as libraries
 from pyxem_nas.indexing import matching, matching_device
-from pyxem_nas.indexing.match_library import MatchingSettings, draw_templates, get_match_library
+from pyxem_nas.indexing.match_library import get_match_library
+from pyxem_nas.indexing.template_drawing import (
+    MatchingSettings,
+    draw_templates,
+    order_harmonics,
+)
 from pyxem_nas.patterns import DescriptorSpec
 from pyxem_nas.scans.specimens import example_phases, make_phase
 
@@ -75,7 +79,7 @@ def test_maxima_are_those_of_all_correlations(case):
 
 
 def order(library):
-    return libraries.order_harmonics(library.n_harmonics)
+    return order_harmonics(library.n_harmonics)
 
 
 def test_rows_do_not_depend_on_blocks(case):
