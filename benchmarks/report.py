@@ -86,10 +86,18 @@ def write_side_tables(scores: dict, few_spots: dict) -> str:
     rows = []
     for method, parts in scores.items():
         f = parts["pooled"]["all"]
-        eces = ["-" if np.isnan(f[k]) else f"{f[k]:.3f}" for k in ("ece_phase", "ece_orientation")]
+        eces = []
+        for key in ("ece_phase", "ece_orientation"):
+            mean, most = f[f"{key}_of_chance"]
+            known = f"{f[key]:.3f} ({mean:.3f}, {most:.3f})"
+            eces.append("-" if np.isnan(f[key]) else known)
         rows.append([method, f"{parts['patterns_per_second']:.1f}", *eces])
         rows[-1] += [_percent(f["sure"]), _percent(f["sure_but_off_by_15"])]
-    text = "Speed with all phases, and probabilities:\n\n" + _table(head, rows)
+    text = (
+        "Speed with all phases, and probabilities. In brackets the ECE of probabilities that are "
+        "exactly right, with as many patterns: its mean and its 95th percentile.\n\n"
+    )
+    text += _table(head, rows)
     first = next(iter(scores.values()))
     kinds = [kind for kind in ("camera", "precession") if kind in first]
     for kind in kinds:

@@ -71,6 +71,8 @@ def score(
         "median_of_within_5": float(np.median(angle[good])) if good.any() else float("nan"),
         "ece_phase": expected_calibration_error(found["phase_probability"][rows], right),
         "ece_orientation": expected_calibration_error(found["orientation_probability"][rows], good),
+        "ece_phase_of_chance": get_error_of_chance(found["phase_probability"][rows]),
+        "ece_orientation_of_chance": get_error_of_chance(found["orientation_probability"][rows]),
         "sure": float(sure.mean()),
         "sure_but_off_by_15": float((angle[sure] > 15).mean()) if sure.any() else float("nan"),
     }
@@ -82,6 +84,22 @@ def score(
         }
         figures["minus_peer"] = {name: paired_interval(*pair) for name, pair in pairs.items()}
     return figures
+
+
+def get_error_of_chance(probability: np.ndarray, n_draws: int = 100) -> list[float]:
+    """Return the calibration error that probabilities would have were they exactly right.
+
+    Mean and 95th percentile: the fewer the patterns, the farther from 0. NaN where there are none.
+    """
+    probability = probability[np.isfinite(probability)]
+    if not len(probability):
+        return [float("nan")] * 2
+    rng = np.random.default_rng(0)
+    errors = [
+        expected_calibration_error(probability, rng.random(len(probability)) < probability)
+        for _ in range(n_draws)
+    ]
+    return [float(np.mean(errors)), float(np.quantile(errors, 0.95))]
 
 
 def score_all(truth: dict, found: dict[str, dict], seconds: dict[str, float]) -> dict:
