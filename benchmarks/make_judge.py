@@ -18,6 +18,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from judge_patterns import N_PIXELS
 from report import _table, describe_run
 
 from pyxem_nas.bundles import (
@@ -155,13 +156,18 @@ def with_validity(features: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def fit_plausible(probability: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return `SetJudge.plausible` for probabilities of patterns that did not take part in a fit."""
+    """Return `SetJudge.plausible` for probabilities of patterns that did not take part in a fit.
+
+    Of patterns that have the right one among their candidates: no set holds it of the others, and
+    where these are one in ten, all candidates would be plausible.
+    """
+    present = right[:, :-1].any(axis=1)
+    probability, right = probability[present], right[present]
     order = np.argsort(-probability[:, :-1], axis=1)
     mass = np.take_along_axis(probability[:, :-1], order, axis=1)
     hit = np.take_along_axis(right[:, :-1], order, axis=1).astype(bool)
     before = (np.cumsum(mass, axis=1) - mass) / mass.sum(axis=1, keepdims=True)
-    # where the truth is no candidate, no share is enough
-    needed = np.where(hit.any(axis=1), before[np.arange(len(hit)), hit.argmax(axis=1)], 1.0)
+    needed = before[np.arange(len(hit)), hit.argmax(axis=1)]
     edges = np.quantile(mass[:, 0], np.linspace(0, 1, N_PARTS + 1))[:-1]
     edges[0] = 0
     part = np.searchsorted(edges, mass[:, 0], side="right") - 1
@@ -180,6 +186,25 @@ def ablate(features, right, architecture, folds, crystals) -> list[list[str]]:
         kept = np.delete(features, columns, axis=2)
         probability = cross_validate(kept, right, architecture, folds)
         rows.append(describe(f"without {name}", probability, right, crystals, ""))
+    return rows
+
+
+def extend(features, columns, architecture, right, folds, crystals) -> list[list[str]]:
+    """Return a row for each number of the pattern that the network sees beside the scores."""
+    reach = 0.5 * (N_PIXELS - 1) * columns["scale"]
+    numbers = {
+        "precession": columns["precession"] - 0.5,
+        "reach of the detector": 2 * (np.minimum(reach, 1.8) - 1.4),
+        "number of reflections": 0.5 * columns["own_n_reflections"] - 3,
+    }
+    rows = []
+    for name, chosen in [*((name, [name]) for name in numbers), ("all three", list(numbers))]:
+        more = np.stack([numbers[key] for key in chosen], axis=-1).astype(np.float32)
+        more = np.broadcast_to(more[:, None], (*features.shape[:2], len(chosen)))
+        more = more * features[..., -1:]  # validity
+        seen = np.concatenate([more, features], axis=2)
+        probability = cross_validate(seen, right, architecture, folds)
+        rows.append(describe(f"with {name}", probability, right, crystals, ""))
     return rows
 
 
@@ -321,7 +346,10 @@ def main() -> None:
     phases = fit_phases(columns, architecture, options.folder)
     rows = compare_logits(scores, right, valid, folds, crystals)
     rows.append(describe("network, as searched", probability, right, crystals, str(best)))
+    shorter = cross_validate(features, right, architecture, folds)
+    rows.append(describe("the same, 15 epochs as the next", shorter, right, crystals, ""))
     rows += ablate(features, right, architecture, folds, crystals)
+    rows += extend(features, columns, architecture, right, folds, crystals)
     write(options, rows, trials, phases, right, crystals)
 
 
@@ -336,7 +364,7 @@ def write(options, rows, trials, phases, right, crystals) -> None:
         f"crystals, none of them ferrite, NbC, cementite or silver; the truth is among the "
         f"candidates of exhaustive matching in {among:.1f} %. Means over crystals and their "
         "standard errors, each crystal judged by weights fitted to others; the network "
-        f"{EPOCHS} epochs, those without a score 15.\n\n"
+        f"{EPOCHS} epochs, those below it 15.\n\n"
         + _table(head, rows)
         + "\nThe search: trials by their log-likelihood on the crystals of one fold, after "
         f"{options.epochs} epochs at most; of those within {AS_GOOD} the smallest is taken.\n\n"

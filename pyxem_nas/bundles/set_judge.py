@@ -153,7 +153,7 @@ class SetJudge:
         return np.where(valid, utility, _NEVER), none
 
     def count_plausible(self, mass: np.ndarray) -> np.ndarray:
-        """Return how many candidates it takes to hold the right one in 9 of 10 patterns.
+        """Return how many candidates it takes to hold the right one in 9 of 10 patterns that do.
 
         Parameters
         ----------
@@ -171,7 +171,7 @@ class SetJudge:
         Candidates are taken in turn until those before hold the share that patterns as difficult,
         by the probability of their first answer, want; the shares are those by which 9 of 10
         simulated patterns of each difficulty, of crystals that the judge was not fitted to, have
-        the right one among them.
+        the right one among them, of those that have it among their candidates at all.
 
         References
         ----------
