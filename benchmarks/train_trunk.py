@@ -2,6 +2,7 @@
 
     python benchmarks/train_trunk.py tables --folder work      # here
     python benchmarks/train_trunk.py train  --folder work      # there
+    python benchmarks/train_trunk.py phase  --folder work      # anywhere: the phase head alone
     python benchmarks/train_trunk.py bundle --folder work --output steel.nas    # here
 
 As `train_elsewhere.py`, of which the tables are. It learns from simulations and from what the
@@ -33,6 +34,8 @@ JOB = dataclasses.replace(
 BATCH = 2048
 LABELS_SHARE = 0.3  # of the loss; the rest is what the networks of one task say
 N_SLOTS = 2  # of each process that simulates
+PHASE_HEAD = "phase_head"  # the file of a phase head that is trained by itself
+PHASE_BLOCKS = 2  # of that
 STEPS = 50  # between two looks at the clock
 ROW = 40 * 180  # bins of a descriptor
 
@@ -79,6 +82,17 @@ def build(tables: dict) -> dict:
     for name, weights in tables["weights"]["start"].items():
         networks[name].set_weights(weights)
     return networks
+
+
+def build_phase(tables: dict) -> dict:
+    """Return the trunk, which learns no more, and a new phase head with blocks of its own."""
+    from pyxem_nas.bundles.shared_trunk import TRUNK, build_phase_head_network
+
+    trunk = build(tables)[TRUNK]  # with the weights that the tables begin with
+    trunk.trainable = False
+    n_classes, shape = tables["n_known"] + 1, trunk.output_shape[1:]
+    head = build_phase_head_network(shape, n_classes, n_blocks=PHASE_BLOCKS)
+    return {TRUNK: trunk, "phase": head}
 
 
 def build_teachers(tables: dict) -> dict:
@@ -172,8 +186,11 @@ def draw_batches(folder: Path, seed: int, n_processes: int) -> Iterator[dict]:
         yield {"descriptors": descriptors, **labels}
 
 
-def train(folder: Path, output: Path, seconds: float, n_processes: int) -> None:
-    """Train for so many seconds, Bloch waves and all; the schedule ends when the time does."""
+def train(folder: Path, output: Path, seconds: float, n_processes: int, phase: bool) -> None:
+    """Train for so many seconds, Bloch waves and all; the schedule ends when the time does.
+
+    With `phase` a phase head with blocks of its own, on the trunk as it is; else all.
+    """
     import keras
     import numpy as np
 
@@ -181,14 +198,17 @@ def train(folder: Path, output: Path, seconds: float, n_processes: int) -> None:
     tables = read_tables(folder)
     draw_spots(tables, folder)
     print(f"Bloch waves: {time.perf_counter() - began:.0f} s", flush=True)
-    keras.utils.set_random_seed(tables["job"].seed)
-    networks, peak = build(tables), tables["job"].learning_rate
+    seed, peak = tables["job"].seed + phase, tables["job"].learning_rate
+    keras.utils.set_random_seed(seed)
+    networks = build_phase(tables) if phase else build(tables)
     model = build_lesson(networks, build_teachers(tables), tables["n_known"] + 1)
     optimizer = keras.optimizers.AdamW(0.01 * peak, weight_decay=1e-4, clipnorm=1.0)
     losses = {name: lambda _, loss: loss for name in model.output_names}
     model.compile(optimizer, losses, jit_compile=True)
     zeros = {name: np.zeros(BATCH, np.float32) for name in model.output_names}
-    batches = ((b, zeros) for b in draw_batches(folder, tables["job"].seed, n_processes))
+    names = ["descriptors", *(name for name in networks if name != "trunk")]
+    drawn = draw_batches(folder, seed, n_processes)
+    batches = (({name: batch[name] for name in names}, zeros) for batch in drawn)
     started, n_steps = None, 0
     while time.perf_counter() - began < seconds:
         history = model.fit(batches, steps_per_epoch=STEPS if n_steps else 5, verbose=0).history
@@ -199,9 +219,13 @@ def train(folder: Path, output: Path, seconds: float, n_processes: int) -> None:
         optimizer.learning_rate = peak * max(1e-3, min(0.2 + 20 * done, falling))
         shown = "  ".join(f"{name} {v[-1]:.3f}" for name, v in history.items())
         print(f"{time.perf_counter() - began:.0f} s  {n_steps * BATCH}  {shown}", flush=True)
+        about = {"n_samples": n_steps * BATCH, "batch_size": BATCH, "seconds": round(seconds)}
+        if phase:
+            np.savez_compressed(output / f"{PHASE_HEAD}.npz", *networks["phase"].get_weights())
+            (output / f"{PHASE_HEAD}.json").write_text(json.dumps(about))
+            continue
         for name, network in networks.items():
             np.savez_compressed(output / f"{name}.npz", *network.get_weights())
-        about = {"n_samples": n_steps * BATCH, "batch_size": BATCH, "seconds": round(seconds)}
         (output / "trained.json").write_text(json.dumps(about))
 
 
@@ -213,8 +237,13 @@ def write_bundle(folder: Path, output: Path) -> None:
     bundle = ModelBundle.load("steel")
     start = {name: read_arrays(folder / f"{name}.npz") for name in ("trunk", *bundle.models)}
     tables = {"cells": bundle.cells, "n_known": len(bundle.phases), "weights": {"start": start}}
-    models = {name: dump_keras(network) for name, network in build(tables).items()}
+    networks = build(tables)
     trained = json.loads((folder / "trained.json").read_text())
+    if (folder / f"{PHASE_HEAD}.npz").exists():
+        networks["phase"] = build_phase(tables)["phase"]
+        networks["phase"].set_weights(read_arrays(folder / f"{PHASE_HEAD}.npz"))
+        trained["phase"] = json.loads((folder / f"{PHASE_HEAD}.json").read_text())
+    models = {name: dump_keras(network) for name, network in networks.items()}
     trained |= {"ranges": JOB.ranges, "seed": JOB.seed, "width": WIDTH}
     provenance = {**bundle.provenance, "trained_elsewhere": trained}
     dataclasses.replace(bundle, models=models, provenance=provenance).save(output, overwrite=True)
@@ -223,7 +252,7 @@ def write_bundle(folder: Path, output: Path) -> None:
 def main() -> None:
     """Run one of the steps."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("step", choices=("tables", "train", "bundle"))
+    parser.add_argument("step", choices=("tables", "train", "phase", "bundle"))
     parser.add_argument("--folder", type=Path, default=Path("bundle_training/steel_trunk"))
     parser.add_argument("--start", type=Path, help="folder of weights to go on from")
     parser.add_argument("--seconds", type=float, default=500.0)
@@ -233,8 +262,9 @@ def main() -> None:
     folder = arguments.folder
     if arguments.step == "tables":
         write_steel_tables(folder, arguments.start)
-    elif arguments.step == "train":
-        train(folder, arguments.output or folder, arguments.seconds, arguments.processes)
+    elif arguments.step in ("train", "phase"):
+        output, only_phase = arguments.output or folder, arguments.step == "phase"
+        train(folder, output, arguments.seconds, arguments.processes, only_phase)
     else:
         write_bundle(folder, arguments.output or Path("steel.nas"))
 
