@@ -226,16 +226,16 @@ def index_phase_orientation(
         Map with `phase_probability`, `orientation_probability`, `correlation`, `reliability`,
         `twin_reliability`, `phase_reliability`, `indexed_by` (0 network, 1 pyxem's template
         matching, 2 other, 3 exhaustive matching) and `n_plausible`, how many orientations it takes
-        to hold the right one at 9 of 10 positions (`plausible_orientations`). Rotations are
-        lab2crystal, in the frame x right, y up, z against the beam's way. Positions that are not
-        indexed have ``phase_id = -1``. Where the beam was sought: `beam_column` and `beam_row` in
-        pixels, `beam_seen`, 0 where its place is that of its neighbours, and `beam_probability`,
-        that this is the beam and no other spot, one for the scan. With `regularize` the
-        probabilities are those given the neighbours, and `regularized` is 1 where they changed the
-        answer. With two overlaps: `phase_id_2` (-1 where there is no second crystal: its
-        probability is below 0.5, unless `min_confidence` is 0), `rotation_2` (quaternions, shape
-        (points, 4)), `correlation_2` with what the first left over, and `probability_2` that it is
-        there.
+        to hold the right one at 9 of 10 positions that found it (`plausible_orientations`).
+        Rotations are lab2crystal, in the frame x right, y up, z against the beam's way. Positions
+        that are not indexed have ``phase_id = -1``. Where the beam was sought: `beam_column` and
+        `beam_row` in pixels, `beam_seen`, 0 where its place is that of its neighbours, and
+        `beam_probability`, that this is the beam and no other spot, one for the scan. With
+        `regularize` the probabilities are those given the neighbours, and `regularized` is 1 where
+        they changed the answer. With two overlaps: `phase_id_2` (-1 where there is no second
+        crystal: its probability is below 0.5, unless `min_confidence` is 0), `rotation_2`
+        (quaternions, shape (points, 4)), `correlation_2` with what the first left over, and
+        `probability_2` that it is there.
 
     Raises
     ------

@@ -95,7 +95,7 @@ class SetJudge:
     provenance
         What it was fitted to.
     plausible
-        What `count_plausible` goes by: probabilities of the first answer that part patterns by
+        What `count_plausible` goes by: shares of the first answer that part patterns by
         difficulty, and the share that each part wants, shape (2, n_parts); None: not known.
     """
 
@@ -169,9 +169,10 @@ class SetJudge:
         Notes
         -----
         Candidates are taken in turn until those before hold the share that patterns as difficult,
-        by the probability of their first answer, want; the shares are those by which 9 of 10
-        simulated patterns of each difficulty, of crystals that the judge was not fitted to, have
-        the right one among them, of those that have it among their candidates at all.
+        by the share of their first answer, want: none where that alone is right in 9 of 10
+        simulated patterns of crystals that the judge was not fitted to, of those that have the
+        right one among their candidates at all; else nine tenths, or more where 9 of 10 of these
+        patterns need more.
 
         References
         ----------
@@ -181,10 +182,11 @@ class SetJudge:
         if self.plausible is None:
             return np.zeros(len(mass), np.int64)
         edges, wanted = self.plausible
-        part = np.clip(np.searchsorted(edges, mass[:, 0], side="right") - 1, 0, len(edges) - 1)
-        before = np.cumsum(mass, axis=1) - mass
-        share = before / np.maximum(mass.sum(axis=1, keepdims=True), 1e-12)
-        taken = (share < wanted[part][:, None]) | (np.arange(mass.shape[1]) == 0)
+        # given that one of them is right
+        share = mass / np.maximum(mass.sum(axis=1, keepdims=True), 1e-12)
+        part = np.clip(np.searchsorted(edges, share[:, 0], side="right") - 1, 0, len(edges) - 1)
+        before = np.cumsum(share, axis=1) - share
+        taken = (before < wanted[part][:, None]) | (np.arange(mass.shape[1]) == 0)
         return (taken & (mass > 0)).sum(axis=1)
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from orix.quaternion import Rotation
 
 
 def plausible_orientations(xmap: CrystalMap) -> tuple[Rotation, np.ndarray]:
-    """Return the orientations that hold the right one at 9 of 10 positions.
+    """Return the orientations that hold the right one at 9 of 10 positions that found it at all.
 
     Parameters
     ----------
