@@ -11,6 +11,7 @@ from pyxem_nas import Acquisition, ModelBundle, evaluate, simulate_scan
 from pyxem_nas.diffraction import disorientation_angles, laue_operations, random_quaternions
 from pyxem_nas.diffraction.kinematical import simulate_spots
 from pyxem_nas.diffraction.reflections import get_reflections
+from pyxem_nas.indexing.predictor import Predictor
 from pyxem_nas.maps.crystal_map import best_rotations
 
 ACQUISITION = Acquisition(200, 0.5)
@@ -42,6 +43,21 @@ def test_phase_is_decided_without_a_phase_network(scan, without_phase_network):
         assert np.isfinite(values).all()
         assert (values >= 0).all()
         assert (values <= highest).all()
+
+
+@pytest.mark.parametrize("method", ["network", "hybrid"])
+def test_each_pattern_is_shown_to_the_phase_network_once(method, scan, steel_bundle, monkeypatch):
+    shown, run = [], Predictor.run
+
+    def count(predictor, name, inputs):
+        if name == "phase":
+            shown.append(len(inputs))
+        return run(predictor, name, inputs)
+
+    monkeypatch.setattr(Predictor, "run", count)
+    signal, _ = scan
+    signal.index_phase_orientation(steel_bundle, method=method)
+    assert sum(shown) == signal.axes_manager.navigation_size
 
 
 def test_merged_bundle_tells_phases_of_two_bundles(steel_bundle):
