@@ -86,13 +86,16 @@ def build(tables: dict) -> dict:
 
 def build_phase(tables: dict) -> dict:
     """Return the trunk, which learns no more, and a new phase head with blocks of its own."""
-    from pyxem_nas.bundles.shared_trunk import TRUNK, build_phase_head_network
+    import keras
 
-    trunk = build(tables)[TRUNK]  # with the weights that the tables begin with
+    from pyxem_nas.bundles.architectures import Architecture, add_blocks, build_phase_head
+
+    trunk = build(tables)["trunk"]  # with the weights that the tables begin with
     trunk.trainable = False
-    n_classes, shape = tables["n_known"] + 1, trunk.output_shape[1:]
-    head = build_phase_head_network(shape, n_classes, n_blocks=PHASE_BLOCKS)
-    return {TRUNK: trunk, "phase": head}
+    inputs = keras.Input(trunk.output_shape[1:], name="features")
+    blocks = Architecture(width=WIDTH, n_blocks=PHASE_BLOCKS, squeeze_excitation=True)
+    logits = build_phase_head(add_blocks(inputs, blocks), tables["n_known"] + 1)
+    return {"trunk": trunk, "phase": keras.Model(inputs, logits, name="phase")}
 
 
 def build_teachers(tables: dict) -> dict:

@@ -76,20 +76,13 @@ def build_orientation_head_network(
 
 
 def build_phase_head_network(
-    feature_shape: Sequence[int], n_classes: int, dropout: float = 0.0, *, n_blocks: int = 0
+    feature_shape: Sequence[int], n_classes: int, dropout: float = 0.0
 ) -> keras.Model:
-    """Return a network from features (n_positions, width) to phase logits.
-
-    With residual blocks of its own, gated by what all positions show, it can learn what the trunk
-    was not trained to see.
-    """
+    """Return a network from features (n_positions, width) to phase logits."""
     import keras
 
-    inputs = features = keras.Input(tuple(feature_shape), name="features")
-    if n_blocks:
-        blocks = Architecture(width=feature_shape[-1], n_blocks=n_blocks, squeeze_excitation=True)
-        features = add_blocks(features, blocks)
-    return keras.Model(inputs, build_phase_head(features, n_classes, dropout), name="phase")
+    features = keras.Input(tuple(feature_shape), name="features")
+    return keras.Model(features, build_phase_head(features, n_classes, dropout), name="phase")
 
 
 def join_networks(networks: Mapping[str, keras.Model]) -> keras.Model:
