@@ -81,18 +81,19 @@ def write_main_table(scores: dict) -> str:
 
 def write_side_tables(scores: dict, few_spots: dict) -> str:
     """Return speed, calibration, the cameras one by one and the patterns of few spots."""
-    head = ["method", "patterns/s", "ECE phase", "ECE orientation", "P > 0.9 / %"]
+    head = ["method", "phase", "patterns/s", "ECE phase", "ECE orientation", "P > 0.9 / %"]
     head += ["of them off by > 15 deg / %"]
     rows = []
     for method, parts in scores.items():
-        f = parts["pooled"]["all"]
-        eces = []
-        for key in ("ece_phase", "ece_orientation"):
-            mean, most = f[f"{key}_of_chance"]
-            known = f"{f[key]:.3f} ({mean:.3f}, {most:.3f})"
-            eces.append("-" if np.isnan(f[key]) else known)
-        rows.append([method, f"{parts['patterns_per_second']:.1f}", *eces])
-        rows[-1] += [_percent(f["sure"]), _percent(f["sure_but_off_by_15"])]
+        for phase, f in {**parts["pooled"], **parts["phase"]}.items():
+            eces = []
+            for key in ("ece_phase", "ece_orientation"):
+                mean, most = f[f"{key}_of_chance"]
+                known = f"{f[key]:.3f} ({mean:.3f}, {most:.3f})"
+                eces.append("-" if np.isnan(f[key]) else known)
+            rate = f"{parts['patterns_per_second']:.1f}" if phase == "all" else ""
+            rows.append([method, phase, rate, *eces])
+            rows[-1] += [_percent(f["sure"]), _percent(f["sure_but_off_by_15"])]
     text = (
         "Speed with all phases, and probabilities. In brackets the ECE of probabilities that are "
         "exactly right, with as many patterns: its mean and its 95th percentile.\n\n"
