@@ -86,6 +86,8 @@ def write_side_tables(scores: dict, few_spots: dict) -> str:
     rows = []
     for method, parts in scores.items():
         for phase, f in {**parts["pooled"], **parts["phase"]}.items():
+            if phase != "all" and np.isnan([f["ece_phase"], f["ece_orientation"]]).all():
+                continue  # it tells no probability
             eces = []
             for key in ("ece_phase", "ece_orientation"):
                 mean, most = f[f"{key}_of_chance"]
