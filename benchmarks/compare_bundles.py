@@ -58,7 +58,8 @@ def judge(bundle: ModelBundle, k: int, images, scale: float, truth) -> dict[str,
     sampler = make_sampler(Detector(images.data.shape[1:], (scale,) * 2), *get_specs(bundle))
     descriptors, polar, *cartesian = compute_descriptors(images.data, images.centers, sampler)
     predictor = get_predictor(bundle)
-    phases, _ = predictor.classify((*cartesian, descriptors)[0], reject=False)
+    told = predictor.log_phase_probability((*cartesian, descriptors)[0])
+    phases, _ = predictor.classify(told, len(descriptors), reject=False)
     columns = {"phase": phases == k}
     group = laue_operations(bundle.phases[k])
     for method in METHODS:

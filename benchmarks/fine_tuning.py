@@ -187,7 +187,8 @@ def judge(bundle: ModelBundle, test: dict, method: str) -> dict[str, np.ndarray]
     plan = make_plan(bundle, test["sampler"], method=branch, acquisition=ACQUISITION, refine=refine)
     predictor = get_predictor(bundle)
     descriptors, polar, *cartesian = test["described"]
-    phases, _ = predictor.classify((*cartesian, descriptors)[0], reject=False)
+    told = predictor.log_phase_probability((*cartesian, descriptors)[0])
+    phases, _ = predictor.classify(told, len(descriptors), reject=False)
     ids = np.array([bundle.phase_names.index(name) for name in PHASES])[test["phase"]]
     angle = np.full(len(ids), 180.0)
     for k in np.unique(ids):
@@ -233,7 +234,8 @@ def judge_own(bundle: ModelBundle, tests: dict[int, tuple]) -> dict[int, dict[st
             bins, direction = np.divmod(logits.argmax(axis=1), cells.n_directions)
             answers.append(cells.decode(direction, bins))
         angle = disorientation_angles(np.concatenate(answers), truth, group)
-        phases, _ = predictor.classify(descriptors, reject=False)
+        told = predictor.log_phase_probability(descriptors)
+        phases, _ = predictor.classify(told, len(descriptors), reject=False)
         right[k] = {"phase": phases == k, "within 5 deg": angle < 5}
     return right
 

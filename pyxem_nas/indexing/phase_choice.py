@@ -28,7 +28,7 @@ def choose_phases(
     """Return the phase of each pattern, -1 for none, its probability and its answers."""
     n, n_phases = len(described), len(predictor.bundle.phases)
     log_network = predictor.log_phase_probability(described.phase_input)
-    phase, probability = predictor.decide_phase(log_network, n, reject=reject)
+    phase, probability = predictor.classify(log_network, n, reject=reject)
     decided = phase is not None
     if not decided:
         phase, probability = np.zeros(n, int), np.zeros(n)

@@ -124,18 +124,13 @@ class Predictor:
         return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
 
     def classify(
-        self, inputs: np.ndarray, *, reject: bool
-    ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Return phase id and its probability; None where physics decides.
-
-        With `reject`, n_phases stands for "none of these".
-        """
-        return self.decide_phase(self.log_phase_probability(inputs), len(inputs), reject=reject)
-
-    def decide_phase(
         self, log_probability: np.ndarray | None, n: int, *, reject: bool
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Return what `classify` does of n patterns, from `log_phase_probability`."""
+        """Return phase id and its probability of n patterns; None where physics decides.
+
+        `log_probability` is `log_phase_probability`'s. With `reject`, n_phases stands for "none of
+        these".
+        """
         if log_probability is not None:
             probability = np.exp(log_probability)
             # without rejection "none of these" is no answer
